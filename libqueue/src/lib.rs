@@ -1,0 +1,9 @@
+//! What the programs of Queue share: wire messages and frames, the session stream, TLS with raw public keys,
+//! exit codes. Knows formats; must not know policy, placement, terminals or processes.
+
+pub mod exit;
+pub mod frame;
+pub mod link;
+pub mod stream;
+pub mod tls;
+pub mod wire;

@@ -1,0 +1,732 @@
+//! The messages, as Protocol Buffers (proto3 semantics). Tags are numbered once and for ever; a tag is never
+//! reused. Unknown fields are ignored, an unknown variant of a `oneof` decodes to `None` and is refused or
+//! skipped by its reader: so two versions can talk.
+//!
+//! Pure data. Framing is [`crate::frame`], the session's byte stream is [`crate::stream`].
+
+use prost::{Enumeration, Message, Oneof};
+
+/// Version of all protocols here; a peer with another major one is refused with a clear text.
+pub const PROTOCOL: u32 = 1;
+
+/// First bytes of every TCP connection to `queued`: these, a kind, a zero, and the length of what follows.
+pub const PREAMBLE: &[u8; 4] = b"QUE1";
+/// Length of the fixed part of the preamble: magic, kind, zero, 16-bit big-endian length.
+pub const PREAMBLE_LEN: usize = 8;
+/// Kind: member to member, TLS with both ends known follows.
+pub const KIND_MEMBER: u8 = b'M';
+/// Kind: a host that wants to join, TLS follows.
+pub const KIND_JOIN: u8 = b'J';
+/// Kind: a session; what follows is the [`SessionHello`], then TLS with the session process.
+pub const KIND_SESSION: u8 = b'S';
+
+/// Builds a preamble.
+pub fn preamble(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut v = Vec::with_capacity(PREAMBLE_LEN + body.len());
+    v.extend_from_slice(PREAMBLE);
+    v.extend_from_slice(&[kind, 0]);
+    v.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    v.extend_from_slice(body);
+    v
+}
+
+/// Reads the fixed part of a preamble: kind and length of the body. `None`: not our protocol.
+pub fn parse_preamble(head: &[u8; PREAMBLE_LEN]) -> Option<(u8, usize)> {
+    (head[..4] == PREAMBLE[..] && head[5] == 0)
+        .then(|| (head[4], usize::from(u16::from_be_bytes([head[6], head[7]]))))
+}
+
+/// Body of a session's preamble.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionHello {
+    /// Ticket, as signed by the source's `queue-exec`.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ticket: Vec<u8>,
+    /// Certificate of the source.
+    #[prost(bytes = "vec", tag = "2")]
+    pub source_cert: Vec<u8>,
+}
+
+/// First thing on a session's connection from the executing host, in clear, before TLS: length (16-bit big
+/// endian), then this. Its grant is signed; a refusal is only a reason to give up, which anybody on the path
+/// could bring about anyhow.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionAnswer {
+    /// The signed grant; empty if refused.
+    #[prost(bytes = "vec", tag = "1")]
+    pub grant: Vec<u8>,
+    /// Why not, in one line.
+    #[prost(string, tag = "2")]
+    pub refused: String,
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The front end and its local daemon, over `queued.sock`.
+
+/// Asked by local programs.
+#[derive(Clone, PartialEq, Message)]
+pub struct Request {
+    /// What is asked.
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: Option<request::Kind>,
+}
+
+/// Kinds of [`Request`].
+pub mod request {
+    use super::Oneof;
+
+    /// What is asked.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// Where shall it run? Answered by `Placed` or `Error`.
+        #[prost(message, tag = "1")]
+        Place(super::Place),
+        /// All hosts. Answered by `Hosts`.
+        #[prost(message, tag = "2")]
+        Hosts(super::Empty),
+        /// Read configuration, keys and members again (root or the daemon's own user).
+        #[prost(message, tag = "3")]
+        Reload(super::Empty),
+        /// A new signed revocation list, to be spread (it proves itself).
+        #[prost(bytes, tag = "4")]
+        Revoke(Vec<u8>),
+        /// Who are you? Answered by `Status`.
+        #[prost(message, tag = "5")]
+        Status(super::Empty),
+    }
+}
+
+/// Nothing to say.
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}
+
+/// Asks for a host.
+#[derive(Clone, PartialEq, Message)]
+pub struct Place {
+    /// Name of a host; empty or `+` for the best one.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// If the named host is not there, take the best one (`-H`).
+    #[prost(bool, tag = "2")]
+    pub prefer: bool,
+    /// Hosts not to take: the asker just tried them.
+    #[prost(string, repeated, tag = "3")]
+    pub avoid: Vec<String>,
+}
+
+/// Answers of the daemon to local programs.
+#[derive(Clone, PartialEq, Message)]
+pub struct Reply {
+    /// The answer.
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: Option<reply::Kind>,
+}
+
+/// Kinds of [`Reply`].
+pub mod reply {
+    use super::Oneof;
+
+    /// The answer.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// A host.
+        #[prost(message, tag = "1")]
+        Placed(super::Placed),
+        /// All hosts.
+        #[prost(message, tag = "2")]
+        Hosts(super::Hosts),
+        /// Done.
+        #[prost(message, tag = "3")]
+        Done(super::Empty),
+        /// Not done.
+        #[prost(message, tag = "4")]
+        Error(super::Error),
+        /// About this daemon.
+        #[prost(message, tag = "5")]
+        Status(super::Status),
+    }
+}
+
+/// Where to go.
+#[derive(Clone, PartialEq, Message)]
+pub struct Placed {
+    /// The host's name.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// Its address as `IP:PORT` or `[IP6]:PORT`.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Its certificate.
+    #[prost(bytes = "vec", tag = "3")]
+    pub cert: Vec<u8>,
+    /// Whether it is the host we are on.
+    #[prost(bool, tag = "4")]
+    pub local: bool,
+}
+
+/// A failure, for people and for programs.
+#[derive(Clone, PartialEq, Message)]
+pub struct Error {
+    /// What kind.
+    #[prost(enumeration = "ErrorCode", tag = "1")]
+    pub code: i32,
+    /// What failed, where, and what to do, in one line without a prefix.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum ErrorCode {
+    /// Not said.
+    Unknown = 0,
+    /// No such host in the cluster.
+    NoSuchHost = 1,
+    /// The host does not answer.
+    HostDown = 2,
+    /// No host is willing.
+    NoHost = 3,
+    /// Not permitted.
+    Denied = 4,
+    /// The request was not understood (another version?).
+    BadRequest = 5,
+    /// The daemon is not ready yet.
+    NotReady = 6,
+    /// Something failed inside; the daemon's log has the rest.
+    Internal = 7,
+    /// The token is wrong, expired or used up.
+    Token = 8,
+    /// The host name is not allowed or taken.
+    Name = 9,
+    /// The host key belongs to another member: a cloned image.
+    Clone = 10,
+    /// The clocks are too far apart.
+    Clock = 11,
+}
+
+/// All hosts that the answering daemon knows, itself included, by name.
+#[derive(Clone, PartialEq, Message)]
+pub struct Hosts {
+    /// One each.
+    #[prost(message, repeated, tag = "1")]
+    pub hosts: Vec<HostInfo>,
+    /// Name of the cluster.
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+}
+
+/// State of a host as seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum HostState {
+    /// Never seen since this daemon started.
+    Unknown = 0,
+    /// Answers.
+    Up = 1,
+    /// Does not answer.
+    Down = 2,
+}
+
+/// One host.
+#[derive(Clone, PartialEq, Message)]
+pub struct HostInfo {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Address as `IP:PORT`.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// State.
+    #[prost(enumeration = "HostState", tag = "3")]
+    pub state: i32,
+    /// Its last load report.
+    #[prost(message, optional, tag = "4")]
+    pub load: Option<Load>,
+    /// Milliseconds since that report.
+    #[prost(uint64, tag = "5")]
+    pub age_ms: u64,
+    /// Why it is down, if known.
+    #[prost(string, tag = "6")]
+    pub reason: String,
+    /// Whether it holds the cluster's authority (tokens are made and hosts are removed there).
+    #[prost(bool, tag = "7")]
+    pub authority: bool,
+    /// Version of its software.
+    #[prost(string, tag = "8")]
+    pub version: String,
+    /// Whether it is the answering host itself.
+    #[prost(bool, tag = "9")]
+    pub local: bool,
+}
+
+/// What a host says of its load.
+#[derive(Clone, PartialEq, Message)]
+pub struct Load {
+    /// 1-minute load average.
+    #[prost(double, tag = "1")]
+    pub load1: f64,
+    /// 5-minute load average.
+    #[prost(double, tag = "2")]
+    pub load5: f64,
+    /// 15-minute load average.
+    #[prost(double, tag = "3")]
+    pub load15: f64,
+    /// Cores that may be used.
+    #[prost(uint32, tag = "4")]
+    pub cores: u32,
+    /// Memory in bytes.
+    #[prost(uint64, tag = "5")]
+    pub mem_total: u64,
+    /// Memory available in bytes.
+    #[prost(uint64, tag = "6")]
+    pub mem_available: u64,
+    /// Sessions that run.
+    #[prost(uint32, tag = "7")]
+    pub sessions: u32,
+}
+
+/// About a daemon.
+#[derive(Clone, PartialEq, Message)]
+pub struct Status {
+    /// Its host's name.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// The cluster's name.
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+    /// Its version.
+    #[prost(string, tag = "3")]
+    pub version: String,
+    /// Whether it holds the authority.
+    #[prost(bool, tag = "4")]
+    pub authority: bool,
+    /// Its advertised address.
+    #[prost(string, tag = "5")]
+    pub address: String,
+    /// Fingerprint of the authority.
+    #[prost(bytes = "vec", tag = "6")]
+    pub fingerprint: Vec<u8>,
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Member to member, over mutual TLS.
+
+/// What members tell each other.
+#[derive(Clone, PartialEq, Message)]
+pub struct Member {
+    /// The message.
+    #[prost(oneof = "member::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: Option<member::Kind>,
+}
+
+/// Kinds of [`Member`].
+pub mod member {
+    use super::Oneof;
+
+    /// The message.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// First from each side.
+        #[prost(message, tag = "1")]
+        Hello(super::MemberHello),
+        /// A load report; also the sign of life.
+        #[prost(message, tag = "2")]
+        Load(super::Load),
+        /// Members that the receiver may not know.
+        #[prost(message, tag = "3")]
+        Roster(super::Roster),
+        /// The current signed revocation list.
+        #[prost(bytes, tag = "4")]
+        Revocations(Vec<u8>),
+        /// I am going, with a reason.
+        #[prost(string, tag = "5")]
+        Bye(String),
+    }
+}
+
+/// Opens a member connection.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberHello {
+    /// The sender's certificate; its `tls_key` must be the one TLS showed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub cert: Vec<u8>,
+    /// Where others reach it, `IP:PORT`.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Random, made at each start: two of them at once mean a cloned host.
+    #[prost(bytes = "vec", tag = "3")]
+    pub boot: Vec<u8>,
+    /// Software version.
+    #[prost(string, tag = "4")]
+    pub version: String,
+    /// The sender's clock, milliseconds since the epoch.
+    #[prost(uint64, tag = "5")]
+    pub clock_ms: u64,
+    /// [`PROTOCOL`].
+    #[prost(uint32, tag = "6")]
+    pub protocol: u32,
+}
+
+/// Members with their certificates.
+#[derive(Clone, PartialEq, Message)]
+pub struct Roster {
+    /// One each.
+    #[prost(message, repeated, tag = "1")]
+    pub members: Vec<RosterEntry>,
+}
+
+/// A member as another one knows it.
+#[derive(Clone, PartialEq, Message)]
+pub struct RosterEntry {
+    /// Certificate (names it).
+    #[prost(bytes = "vec", tag = "1")]
+    pub cert: Vec<u8>,
+    /// Last known address, `IP:PORT`.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// Whether it holds the authority.
+    #[prost(bool, tag = "3")]
+    pub authority: bool,
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Joining, over TLS in which the joiner does not know the server yet.
+
+/// What a member says first to a joiner: enough to check the token's fingerprint before any secret is sent.
+#[derive(Clone, PartialEq, Message)]
+pub struct JoinOffer {
+    /// The authority's public key: its SHA-256 must be the token's fingerprint.
+    #[prost(bytes = "vec", tag = "1")]
+    pub authority: Vec<u8>,
+    /// The member's certificate: signed by it, with the `tls_key` that TLS showed.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cert: Vec<u8>,
+    /// Its clock, milliseconds since the epoch.
+    #[prost(uint64, tag = "3")]
+    pub clock_ms: u64,
+    /// [`PROTOCOL`].
+    #[prost(uint32, tag = "4")]
+    pub protocol: u32,
+    /// The cluster's name.
+    #[prost(string, tag = "5")]
+    pub cluster: String,
+}
+
+/// The joiner's request, sent after it has checked the offer.
+#[derive(Clone, PartialEq, Message)]
+pub struct JoinRequest {
+    /// Token id.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// Token secret.
+    #[prost(string, tag = "2")]
+    pub secret: String,
+    /// Host name wanted.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// Public key for tickets.
+    #[prost(bytes = "vec", tag = "4")]
+    pub host_key: Vec<u8>,
+    /// The joiner's advertised address, or empty: take what you see, with this port.
+    #[prost(string, tag = "5")]
+    pub address: String,
+    /// Port it listens on.
+    #[prost(uint32, tag = "6")]
+    pub port: u32,
+    /// Join even though the name is spelled like a verb.
+    #[prost(bool, tag = "7")]
+    pub force: bool,
+    /// Its clock, milliseconds since the epoch.
+    #[prost(uint64, tag = "8")]
+    pub clock_ms: u64,
+    /// Only say whether all would be well: nothing is issued and no use of the token is counted.
+    #[prost(bool, tag = "9")]
+    pub dry_run: bool,
+}
+
+/// The answer to a joiner.
+#[derive(Clone, PartialEq, Message)]
+pub struct JoinReply {
+    /// Set if refused.
+    #[prost(message, optional, tag = "1")]
+    pub error: Option<Error>,
+    /// The joiner's certificate.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cert: Vec<u8>,
+    /// All members.
+    #[prost(message, optional, tag = "3")]
+    pub roster: Option<Roster>,
+    /// The signed revocation list.
+    #[prost(bytes = "vec", tag = "4")]
+    pub revocations: Vec<u8>,
+    /// The cluster's name.
+    #[prost(string, tag = "5")]
+    pub cluster: String,
+    /// The joiner's address as seen or confirmed by the member, `IP:PORT`.
+    #[prost(string, tag = "6")]
+    pub address: String,
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The session: `queue` and the session process, as control frames of the session stream.
+
+/// How the command was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Form {
+    /// `queue -- COMMAND`: argv as given, caller's environment and directory.
+    Launch = 0,
+    /// `queue HOST [COMMAND]`: the user's login shell there, home directory, login environment.
+    Rsh = 1,
+    /// `queue -c STRING`: `/bin/sh` with these arguments, caller's environment and directory.
+    Shell = 2,
+}
+
+/// What to run, and how it is to look like a local command. Its encoded bytes are what the ticket's hash
+/// covers; they are the first control frame of the stream.
+#[derive(Clone, PartialEq, Message)]
+pub struct Launch {
+    /// The form.
+    #[prost(enumeration = "Form", tag = "1")]
+    pub form: i32,
+    /// Launch: argv. Shell: the arguments after `sh`. Rsh: one string for `SHELL -c`, or none for a login
+    /// shell.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub argv: Vec<Vec<u8>>,
+    /// `NAME=VALUE` each. Rsh: only what goes along (`TERM`, `LANG`, `LC_*`).
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub env: Vec<Vec<u8>>,
+    /// Working directory; empty in the rsh form (home).
+    #[prost(bytes = "vec", tag = "4")]
+    pub cwd: Vec<u8>,
+    /// Umask; absent in the rsh form (the login default there).
+    #[prost(uint32, optional, tag = "5")]
+    pub umask: Option<u32>,
+    /// Nice value, only ever raised there.
+    #[prost(int32, tag = "6")]
+    pub nice: i32,
+    /// Soft and hard limits, only ever tightened there.
+    #[prost(message, repeated, tag = "7")]
+    pub rlimits: Vec<Rlimit>,
+    /// Signals ignored by the caller: bit N-1 for signal N.
+    #[prost(uint64, tag = "8")]
+    pub ignored: u64,
+    /// Signals blocked by the caller.
+    #[prost(uint64, tag = "9")]
+    pub blocked: u64,
+    /// The terminal to make, if any.
+    #[prost(message, optional, tag = "10")]
+    pub pty: Option<Pty>,
+    /// Standard input is `/dev/null` (`-n` of rsh, `--no-stdin`).
+    #[prost(bool, tag = "11")]
+    pub no_stdin: bool,
+    /// The rsh form on a named host: wait for end of file on the pipes, and leave background processes alone.
+    #[prost(bool, tag = "12")]
+    pub leave: bool,
+    /// Name of the submitting host, for `QUEUE_SUBMIT_HOST`.
+    #[prost(string, tag = "13")]
+    pub submit_host: String,
+}
+
+/// A resource limit. `u64::MAX` is infinity.
+#[derive(Clone, PartialEq, Message)]
+pub struct Rlimit {
+    /// Linux number of the resource (`RLIMIT_*`).
+    #[prost(uint32, tag = "1")]
+    pub resource: u32,
+    /// Soft limit.
+    #[prost(uint64, tag = "2")]
+    pub soft: u64,
+    /// Hard limit.
+    #[prost(uint64, tag = "3")]
+    pub hard: u64,
+}
+
+/// A terminal, and which descriptors are it. Output of a terminal comes on channel stdout.
+#[derive(Clone, PartialEq, Message)]
+pub struct Pty {
+    /// Descriptor 0 is the terminal.
+    #[prost(bool, tag = "1")]
+    pub stdin: bool,
+    /// Descriptor 1 is the terminal.
+    #[prost(bool, tag = "2")]
+    pub stdout: bool,
+    /// Descriptor 2 is the terminal.
+    #[prost(bool, tag = "3")]
+    pub stderr: bool,
+    /// Its modes; absent: the kernel's defaults.
+    #[prost(message, optional, tag = "4")]
+    pub modes: Option<Termios>,
+    /// Its size.
+    #[prost(message, optional, tag = "5")]
+    pub size: Option<Winsize>,
+}
+
+/// Terminal modes, Linux numbering (`termios(3)`).
+#[derive(Clone, PartialEq, Message)]
+pub struct Termios {
+    /// `c_iflag`.
+    #[prost(uint32, tag = "1")]
+    pub iflag: u32,
+    /// `c_oflag`.
+    #[prost(uint32, tag = "2")]
+    pub oflag: u32,
+    /// `c_cflag`.
+    #[prost(uint32, tag = "3")]
+    pub cflag: u32,
+    /// `c_lflag`.
+    #[prost(uint32, tag = "4")]
+    pub lflag: u32,
+    /// `c_cc`.
+    #[prost(bytes = "vec", tag = "5")]
+    pub cc: Vec<u8>,
+}
+
+/// Window size in characters and pixels.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Winsize {
+    /// Rows.
+    #[prost(uint32, tag = "1")]
+    pub rows: u32,
+    /// Columns.
+    #[prost(uint32, tag = "2")]
+    pub cols: u32,
+    /// Width in pixels.
+    #[prost(uint32, tag = "3")]
+    pub xpixel: u32,
+    /// Height in pixels.
+    #[prost(uint32, tag = "4")]
+    pub ypixel: u32,
+}
+
+/// From `queue` to the session, after the [`Launch`].
+#[derive(Clone, PartialEq, Message)]
+pub struct ToSession {
+    /// The message.
+    #[prost(oneof = "to_session::Kind", tags = "1, 2, 3, 4")]
+    pub kind: Option<to_session::Kind>,
+}
+
+/// Kinds of [`ToSession`].
+pub mod to_session {
+    use super::Oneof;
+
+    /// The message.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// Deliver this signal (Linux number) to the foreground group; TERM and HUP to the first group as well.
+        #[prost(uint32, tag = "1")]
+        Signal(u32),
+        /// The window has this size now.
+        #[prost(message, tag = "2")]
+        Resize(super::Winsize),
+        /// Continue what was stopped (`SIGCONT` to the foreground group and the first group).
+        #[prost(message, tag = "3")]
+        Continue(super::Empty),
+        /// End the whole tree: HUP and CONT, TERM, KILL.
+        #[prost(message, tag = "4")]
+        Hangup(super::Empty),
+    }
+}
+
+/// From the session to `queue`.
+#[derive(Clone, PartialEq, Message)]
+pub struct FromSession {
+    /// The message.
+    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    pub kind: Option<from_session::Kind>,
+}
+
+/// Kinds of [`FromSession`].
+pub mod from_session {
+    use super::Oneof;
+
+    /// The message.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// The command was executed.
+        #[prost(message, tag = "1")]
+        Started(super::Started),
+        /// Nothing was run.
+        #[prost(message, tag = "2")]
+        Failed(super::LaunchFailed),
+        /// The command stopped by this signal.
+        #[prost(uint32, tag = "3")]
+        Stopped(u32),
+        /// The command went on again, without our doing.
+        #[prost(message, tag = "4")]
+        Continued(super::Empty),
+        /// The command ended; all its output came before.
+        #[prost(message, tag = "5")]
+        Ended(super::Ended),
+        /// Something the user should know, in one line.
+        #[prost(string, tag = "6")]
+        Notice(String),
+    }
+}
+
+/// The command runs.
+#[derive(Clone, PartialEq, Message)]
+pub struct Started {
+    /// Its process id there.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    /// The terminal's name there, if any.
+    #[prost(string, tag = "2")]
+    pub tty: String,
+}
+
+/// Why nothing was run.
+#[derive(Clone, PartialEq, Message)]
+pub struct LaunchFailed {
+    /// What kind.
+    #[prost(enumeration = "LaunchError", tag = "1")]
+    pub code: i32,
+    /// `errno` there, or 0.
+    #[prost(uint32, tag = "2")]
+    pub errno: u32,
+    /// What failed, in one line, without the host's name.
+    #[prost(string, tag = "3")]
+    pub text: String,
+}
+
+/// Kinds of [`LaunchFailed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum LaunchError {
+    /// Something failed there: exit 125.
+    Internal = 0,
+    /// The command was not found: exit 127.
+    NotFound = 1,
+    /// It was found but cannot be executed: exit 126.
+    NotExecutable = 2,
+    /// The working directory is not there, or not to be entered: exit 125.
+    Directory = 3,
+    /// No such account, or the name service did not answer: exit 125.
+    Account = 4,
+    /// PAM said no: exit 125.
+    Pam = 5,
+    /// The request does not fit its ticket, or is malformed: exit 125.
+    Request = 6,
+}
+
+/// How the command ended. Exactly one of the two is set.
+#[derive(Clone, PartialEq, Message)]
+pub struct Ended {
+    /// Exit code.
+    #[prost(uint32, optional, tag = "1")]
+    pub code: Option<u32>,
+    /// Signal that killed it.
+    #[prost(uint32, optional, tag = "2")]
+    pub signal: Option<u32>,
+    /// Whether it dumped core.
+    #[prost(bool, tag = "3")]
+    pub core: bool,
+    /// User and system CPU time of the tree so far, in microseconds.
+    #[prost(uint64, tag = "4")]
+    pub cpu_us: u64,
+    /// Largest resident size in KiB.
+    #[prost(uint64, tag = "5")]
+    pub maxrss_kib: u64,
+}

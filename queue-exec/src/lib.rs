@@ -1,0 +1,12 @@
+//! What the privileged side of Queue shares with the programs that talk to it: the binary protocol of
+//! `queue-exec`'s socket, host certificates, tickets and grants, and where the files lie.
+//!
+//! Knows: bytes, Ed25519, paths. Must not know: TLS, tokio, clusters, placement, `libqueue`. Everything
+//! here is linked into a root process, so it parses fixed layouts with a limit on every length.
+
+pub mod cert;
+pub mod client;
+pub mod codec;
+pub mod layout;
+pub mod protocol;
+pub mod ticket;

@@ -1,0 +1,495 @@
+//! What is said on `queue-exec`'s socket (`SOCK_SEQPACKET`, one message a packet) and on the socket pair
+//! between the monitor and each session process. Pure: bytes in, bytes out.
+//!
+//! Who may ask what, in which state, is the monitor's permit table (`permit.rs`), not decided here.
+
+use crate::cert::{NAME_MAX, PublicKey, USER_MAX};
+use crate::codec::{Malformed, Reader, Writer};
+use crate::ticket::Nonce;
+
+/// Largest packet on any of these sockets.
+pub const PACKET_MAX: usize = 64 * 1024;
+/// Largest certificate or ticket carried.
+pub const BLOB_MAX: usize = 16 * 1024;
+/// Longest explanation carried.
+pub const TEXT_MAX: usize = 2048;
+
+const MAGIC: &[u8] = b"QX1";
+
+/// Asked of the monitor. The 32-bit id in front of each packet comes back with its reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Any local user: "say for me who I am". The user is the kernel's word for the asking process.
+    Sign {
+        /// Certificate of the host that is to run the request.
+        target_cert: Vec<u8>,
+        /// Account to use there; empty for the same name.
+        login: String,
+        /// Random, made by the asker.
+        nonce: Nonce,
+        /// SHA-256 of the request.
+        request: [u8; 32],
+        /// The asker's key for the session's TLS.
+        client_key: PublicKey,
+    },
+    /// The daemon, with the descriptor of the new connection: start a session for this ticket and hand the
+    /// connection to it.
+    Start {
+        /// The ticket as received.
+        ticket: Vec<u8>,
+        /// Certificate of the host that signed it.
+        source_cert: Vec<u8>,
+    },
+    /// The daemon of the authority's host: admit a host that showed a token.
+    Admit {
+        /// Which token.
+        token: String,
+        /// Its secret, as received.
+        secret: String,
+        /// Name that the host wants.
+        name: String,
+        /// Its key for tickets.
+        host_key: PublicKey,
+        /// Its key for TLS.
+        tls_key: PublicKey,
+    },
+    /// The daemon: a newer revocation list came in.
+    Revoke {
+        /// The signed list.
+        list: Vec<u8>,
+    },
+    /// The daemon, once a connection: report sessions that run now, then each start and end
+    /// ([`Reply::SessionStarted`], [`Reply::SessionEnded`], with id 0).
+    Watch,
+    /// The daemon or root: read keys, certificates and policy from disk again.
+    Reload,
+    /// A session process that lost its monitor: take me back. Checked against the session's record and the
+    /// kernel's word for the process.
+    Adopt {
+        /// The session.
+        nonce: Nonce,
+    },
+}
+
+/// Answers and events of the monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Request::Sign`].
+    Signed {
+        /// The ticket, signed.
+        ticket: Vec<u8>,
+        /// This host's own certificate.
+        source_cert: Vec<u8>,
+        /// The target's key, out of its verified certificate: it signs the grant.
+        target_key: PublicKey,
+    },
+    /// To [`Request::Start`]: the session has the connection.
+    Started {
+        /// The session's id: the ticket's nonce.
+        nonce: Nonce,
+        /// The local account it runs as.
+        login: String,
+    },
+    /// To [`Request::Admit`].
+    Admitted {
+        /// The new host's certificate.
+        cert: Vec<u8>,
+    },
+    /// Done, nothing to tell.
+    Done,
+    /// Not done.
+    Refused {
+        /// What kind of failure, for programs.
+        code: Refusal,
+        /// What, where, and what to do next, for people.
+        text: String,
+    },
+    /// Event: a session runs.
+    SessionStarted {
+        /// The session.
+        nonce: Nonce,
+        /// Local account.
+        login: String,
+        /// Process id of the session process.
+        pid: u32,
+    },
+    /// Event: a session ended.
+    SessionEnded {
+        /// The session.
+        nonce: Nonce,
+    },
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// The request is not well formed, or not permitted to this asker or now.
+    Denied = 1,
+    /// The ticket or certificate does not verify.
+    BadTicket = 2,
+    /// Policy: this host does not accept that user from there, or that login.
+    Policy = 3,
+    /// The clocks are too far apart, or the ticket is too old.
+    Clock = 4,
+    /// Too many sessions, or no process could be started.
+    Busy = 5,
+    /// The token is wrong, expired or used up.
+    Token = 6,
+    /// The name is taken, or not allowed.
+    Name = 7,
+    /// That host key belongs to another member already.
+    Clone = 8,
+    /// This host is not ready: no key or certificate yet.
+    NotReady = 9,
+    /// Something failed here (disk, kernel).
+    Internal = 10,
+}
+
+impl Refusal {
+    fn from_u8(v: u8) -> Result<Self, Malformed> {
+        Ok(match v {
+            1 => Self::Denied,
+            2 => Self::BadTicket,
+            3 => Self::Policy,
+            4 => Self::Clock,
+            5 => Self::Busy,
+            6 => Self::Token,
+            7 => Self::Name,
+            8 => Self::Clone,
+            9 => Self::NotReady,
+            10 => Self::Internal,
+            _ => return Err(Malformed("refusal code")),
+        })
+    }
+}
+
+impl Request {
+    /// The packet for this request.
+    pub fn encode(&self, id: u32) -> Vec<u8> {
+        let mut w = Writer::new(MAGIC);
+        w.u32(id);
+        match self {
+            Self::Sign { target_cert, login, nonce, request, client_key } => {
+                w.u8(1).bytes(target_cert).bytes(login.as_bytes()).fixed(nonce).fixed(request).fixed(client_key)
+            }
+            Self::Start { ticket, source_cert } => w.u8(2).bytes(ticket).bytes(source_cert),
+            Self::Admit { token, secret, name, host_key, tls_key } => w
+                .u8(3)
+                .bytes(token.as_bytes())
+                .bytes(secret.as_bytes())
+                .bytes(name.as_bytes())
+                .fixed(host_key)
+                .fixed(tls_key),
+            Self::Revoke { list } => w.u8(4).u32(list.len() as u32).fixed(list),
+            Self::Watch => w.u8(5),
+            Self::Reload => w.u8(6),
+            Self::Adopt { nonce } => w.u8(7).fixed(nonce),
+        };
+        w.finish()
+    }
+
+    /// Reads a packet: its id and the request.
+    pub fn decode(packet: &[u8]) -> Result<(u32, Self), Malformed> {
+        let mut r = Reader::new(packet, MAGIC, "request to queue-exec")?;
+        let id = r.u32()?;
+        let req = match r.u8()? {
+            1 => Self::Sign {
+                target_cert: r.bytes(BLOB_MAX)?.to_vec(),
+                login: r.text(USER_MAX)?,
+                nonce: r.fixed()?,
+                request: r.fixed()?,
+                client_key: r.fixed()?,
+            },
+            2 => Self::Start { ticket: r.bytes(BLOB_MAX)?.to_vec(), source_cert: r.bytes(BLOB_MAX)?.to_vec() },
+            3 => Self::Admit {
+                token: r.text(256)?,
+                secret: r.text(256)?,
+                name: r.text(NAME_MAX)?,
+                host_key: r.fixed()?,
+                tls_key: r.fixed()?,
+            },
+            4 => {
+                let n = r.u32()? as usize;
+                if n != r.rest().len() {
+                    return Err(Malformed("revocation list"));
+                }
+                return Ok((id, Self::Revoke { list: r.rest().to_vec() }));
+            }
+            5 => Self::Watch,
+            6 => Self::Reload,
+            7 => Self::Adopt { nonce: r.fixed()? },
+            _ => return Err(Malformed("request to queue-exec")),
+        };
+        r.end()?;
+        Ok((id, req))
+    }
+}
+
+impl Reply {
+    /// The packet for this reply.
+    pub fn encode(&self, id: u32) -> Vec<u8> {
+        let mut w = Writer::new(MAGIC);
+        w.u32(id);
+        match self {
+            Self::Signed { ticket, source_cert, target_key } => {
+                w.u8(1).bytes(ticket).bytes(source_cert).fixed(target_key)
+            }
+            Self::Started { nonce, login } => w.u8(2).fixed(nonce).bytes(login.as_bytes()),
+            Self::Admitted { cert } => w.u8(3).bytes(cert),
+            Self::Done => w.u8(4),
+            Self::Refused { code, text } => w.u8(5).u8(*code as u8).bytes(printable(text).as_bytes()),
+            Self::SessionStarted { nonce, login, pid } => {
+                w.u8(6).fixed(nonce).bytes(login.as_bytes()).u32(*pid)
+            }
+            Self::SessionEnded { nonce } => w.u8(7).fixed(nonce),
+        };
+        w.finish()
+    }
+
+    /// Reads a packet: the id of the request it answers (0: an event) and the reply.
+    pub fn decode(packet: &[u8]) -> Result<(u32, Self), Malformed> {
+        let mut r = Reader::new(packet, MAGIC, "reply of queue-exec")?;
+        let id = r.u32()?;
+        let reply = match r.u8()? {
+            1 => Self::Signed {
+                ticket: r.bytes(BLOB_MAX)?.to_vec(),
+                source_cert: r.bytes(BLOB_MAX)?.to_vec(),
+                target_key: r.fixed()?,
+            },
+            2 => Self::Started { nonce: r.fixed()?, login: r.text(USER_MAX)? },
+            3 => Self::Admitted { cert: r.bytes(BLOB_MAX)?.to_vec() },
+            4 => Self::Done,
+            5 => Self::Refused { code: Refusal::from_u8(r.u8()?)?, text: r.text(TEXT_MAX)? },
+            6 => Self::SessionStarted { nonce: r.fixed()?, login: r.text(USER_MAX)?, pid: r.u32()? },
+            7 => Self::SessionEnded { nonce: r.fixed()? },
+            _ => return Err(Malformed("reply of queue-exec")),
+        };
+        r.end()?;
+        Ok((id, reply))
+    }
+}
+
+/// The monitor's half of the talk with a session process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToSession {
+    /// With the connection's descriptor: be this session. Everything in it was verified.
+    Claim {
+        /// The session's id.
+        nonce: Nonce,
+        /// The local account to become.
+        login: String,
+        /// The user on the source host, for logs and PAM (`PAM_RUSER`).
+        ruser: String,
+        /// The source host, for logs and PAM (`PAM_RHOST`).
+        rhost: String,
+        /// Name of this host.
+        host: String,
+        /// SHA-256 that the request must have.
+        request: [u8; 32],
+        /// Key that the client must have.
+        client_key: PublicKey,
+        /// The signed grant, to be sent first on the connection.
+        grant: Vec<u8>,
+        /// Whether a PAM session is to be opened.
+        pam: bool,
+        /// Seconds an unreachable client is waited for.
+        grace: u32,
+        /// Whether ended processes can be killed through a cgroup (else the session walks its tree).
+        cgroup: bool,
+    },
+    /// With a descriptor: another connection for the same session (resume, attach).
+    Connection,
+}
+
+/// The session's half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromSession {
+    /// Warm: waiting to be claimed; this is its public key.
+    Ready {
+        /// For the grant.
+        session_key: PublicKey,
+    },
+    /// It has become the user. From now on it is not trusted with more than its own session.
+    Running,
+    /// It could not become the user (no such account, name service too slow, PAM said no).
+    Failed {
+        /// For the daemon's log; the client was told by the session where that was possible.
+        text: String,
+    },
+    /// Kill what is left of my tree, me excepted.
+    KillTree,
+    /// The session is over; it will exit now. `leave`: processes it started may go on (the rsh form).
+    Ended {
+        /// Leave the rest of the tree alone.
+        leave: bool,
+    },
+}
+
+impl ToSession {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new(MAGIC);
+        match self {
+            Self::Claim {
+                nonce,
+                login,
+                ruser,
+                rhost,
+                host,
+                request,
+                client_key,
+                grant,
+                pam,
+                grace,
+                cgroup,
+            } => {
+                w.u8(1).fixed(nonce);
+                for s in [login, ruser, rhost, host] {
+                    w.bytes(s.as_bytes());
+                }
+                w.fixed(request).fixed(client_key).bytes(grant);
+                w.u8(u8::from(*pam)).u32(*grace).u8(u8::from(*cgroup))
+            }
+            Self::Connection => w.u8(2),
+        };
+        w.finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(packet, MAGIC, "message to a session")?;
+        let m = match r.u8()? {
+            1 => Self::Claim {
+                nonce: r.fixed()?,
+                login: r.text(USER_MAX)?,
+                ruser: r.text(USER_MAX)?,
+                rhost: r.text(NAME_MAX)?,
+                host: r.text(NAME_MAX)?,
+                request: r.fixed()?,
+                client_key: r.fixed()?,
+                grant: r.bytes(BLOB_MAX)?.to_vec(),
+                pam: r.u8()? != 0,
+                grace: r.u32()?,
+                cgroup: r.u8()? != 0,
+            },
+            2 => Self::Connection,
+            _ => return Err(Malformed("message to a session")),
+        };
+        r.end()?;
+        Ok(m)
+    }
+}
+
+impl FromSession {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new(MAGIC);
+        match self {
+            Self::Ready { session_key } => w.u8(1).fixed(session_key),
+            Self::Running => w.u8(2),
+            Self::Failed { text } => w.u8(3).bytes(printable(text).as_bytes()),
+            Self::KillTree => w.u8(4),
+            Self::Ended { leave } => w.u8(5).u8(u8::from(*leave)),
+        };
+        w.finish()
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(packet, MAGIC, "message of a session")?;
+        let m = match r.u8()? {
+            1 => Self::Ready { session_key: r.fixed()? },
+            2 => Self::Running,
+            3 => Self::Failed { text: r.text(TEXT_MAX)? },
+            4 => Self::KillTree,
+            5 => Self::Ended { leave: r.u8()? != 0 },
+            _ => return Err(Malformed("message of a session")),
+        };
+        r.end()?;
+        Ok(m)
+    }
+}
+
+/// A text as the other side will accept it: one line, no control characters, of bounded length.
+pub fn printable(text: &str) -> String {
+    let mut s: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if s.len() > TEXT_MAX {
+        let cut = (0..=TEXT_MAX).rev().find(|i| s.is_char_boundary(*i)).unwrap_or(0);
+        s.truncate(cut);
+    }
+    s
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_comes_back_as_it_went() {
+        let (n, k) = ([1; 16], [2; 32]);
+        for (i, m) in [
+            Request::Sign { target_cert: vec![1; 300], login: "bob".into(), nonce: n, request: k, client_key: k },
+            Request::Start { ticket: vec![3; 9], source_cert: vec![] },
+            Request::Admit {
+                token: "t".into(),
+                secret: "s".into(),
+                name: "h".into(),
+                host_key: k,
+                tls_key: k,
+            },
+            Request::Revoke { list: vec![0; 7] },
+            Request::Watch,
+            Request::Reload,
+            Request::Adopt { nonce: n },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let p = m.encode(i as u32);
+            assert_eq!(Request::decode(&p), Ok((i as u32, m)));
+            assert!(Request::decode(&p[..p.len() - 1]).is_err());
+        }
+        for m in [
+            Reply::Signed { ticket: vec![1], source_cert: vec![2], target_key: k },
+            Reply::Started { nonce: n, login: "a".into() },
+            Reply::Admitted { cert: vec![5] },
+            Reply::Done,
+            Reply::Refused { code: Refusal::Clone, text: "no".into() },
+            Reply::SessionStarted { nonce: n, login: "a".into(), pid: 7 },
+            Reply::SessionEnded { nonce: n },
+        ] {
+            let p = m.encode(9);
+            assert_eq!(Reply::decode(&p), Ok((9, m)));
+        }
+        let claim = ToSession::Claim {
+            nonce: n,
+            login: "a".into(),
+            ruser: "b".into(),
+            rhost: "c".into(),
+            host: "d".into(),
+            request: k,
+            client_key: k,
+            grant: vec![1, 2],
+            pam: true,
+            grace: 60,
+            cgroup: false,
+        };
+        assert_eq!(ToSession::decode(&claim.encode()), Ok(claim));
+        for m in [
+            FromSession::Ready { session_key: k },
+            FromSession::Running,
+            FromSession::Failed { text: "x".into() },
+            FromSession::KillTree,
+            FromSession::Ended { leave: true },
+        ] {
+            assert_eq!(FromSession::decode(&m.encode()), Ok(m));
+        }
+    }
+
+    #[test]
+    fn texts_become_one_harmless_line() {
+        assert_eq!(printable("a\n\x1b[2J"), "a  [2J");
+        assert!(printable(&"é".repeat(TEXT_MAX)).len() <= TEXT_MAX);
+    }
+}
