@@ -14,6 +14,9 @@ pub const BLOB_MAX: usize = 16 * 1024;
 /// Longest explanation carried.
 pub const TEXT_MAX: usize = 2048;
 
+/// Longest path carried.
+const PATH_MAX: usize = 4096;
+
 const MAGIC: &[u8] = b"QX1";
 
 /// Asked of the monitor. The 32-bit id in front of each packet comes back with its reply.
@@ -52,6 +55,9 @@ pub enum Request {
         host_key: PublicKey,
         /// Its key for TLS.
         tls_key: PublicKey,
+        /// Only say whether it would be admitted: nothing is counted, written or issued, the answer is
+        /// [`Reply::Done`].
+        dry_run: bool,
     },
     /// The daemon: a newer revocation list came in.
     Revoke {
@@ -174,13 +180,14 @@ impl Request {
                 w.u8(1).bytes(target_cert).bytes(login.as_bytes()).fixed(nonce).fixed(request).fixed(client_key)
             }
             Self::Start { ticket, source_cert } => w.u8(2).bytes(ticket).bytes(source_cert),
-            Self::Admit { token, secret, name, host_key, tls_key } => w
+            Self::Admit { token, secret, name, host_key, tls_key, dry_run } => w
                 .u8(3)
                 .bytes(token.as_bytes())
                 .bytes(secret.as_bytes())
                 .bytes(name.as_bytes())
                 .fixed(host_key)
-                .fixed(tls_key),
+                .fixed(tls_key)
+                .u8(u8::from(*dry_run)),
             Self::Revoke { list } => w.u8(4).u32(list.len() as u32).fixed(list),
             Self::Watch => w.u8(5),
             Self::Reload => w.u8(6),
@@ -208,6 +215,7 @@ impl Request {
                 name: r.text(NAME_MAX)?,
                 host_key: r.fixed()?,
                 tls_key: r.fixed()?,
+                dry_run: r.u8()? != 0,
             },
             4 => {
                 let n = r.u32()? as usize;
@@ -297,6 +305,14 @@ pub enum ToSession {
         grace: u32,
         /// Whether ended processes can be killed through a cgroup (else the session walks its tree).
         cgroup: bool,
+        /// The account's uid must not be lower than this (system accounts), unless it is 0, for which
+        /// `allow_root` alone counts. Policy has to be finished by the session, because only it may look
+        /// accounts up.
+        uid_min: u32,
+        /// Whether the account may have uid 0.
+        allow_root: bool,
+        /// Path of the monitor's socket: where to send [`Request::Adopt`] when the monitor was lost.
+        socket: String,
     },
     /// With a descriptor: another connection for the same session (resume, attach).
     Connection,
@@ -343,13 +359,17 @@ impl ToSession {
                 pam,
                 grace,
                 cgroup,
+                uid_min,
+                allow_root,
+                socket,
             } => {
                 w.u8(1).fixed(nonce);
                 for s in [login, ruser, rhost, host] {
                     w.bytes(s.as_bytes());
                 }
                 w.fixed(request).fixed(client_key).bytes(grant);
-                w.u8(u8::from(*pam)).u32(*grace).u8(u8::from(*cgroup))
+                w.u8(u8::from(*pam)).u32(*grace).u8(u8::from(*cgroup));
+                w.u32(*uid_min).u8(u8::from(*allow_root)).bytes(socket.as_bytes())
             }
             Self::Connection => w.u8(2),
         };
@@ -372,6 +392,9 @@ impl ToSession {
                 pam: r.u8()? != 0,
                 grace: r.u32()?,
                 cgroup: r.u8()? != 0,
+                uid_min: r.u32()?,
+                allow_root: r.u8()? != 0,
+                socket: r.text(PATH_MAX)?,
             },
             2 => Self::Connection,
             _ => return Err(Malformed("message to a session")),
@@ -437,6 +460,7 @@ mod tests {
                 name: "h".into(),
                 host_key: k,
                 tls_key: k,
+                dry_run: true,
             },
             Request::Revoke { list: vec![0; 7] },
             Request::Watch,
@@ -474,6 +498,9 @@ mod tests {
             pam: true,
             grace: 60,
             cgroup: false,
+            uid_min: 1000,
+            allow_root: true,
+            socket: "/run/queue/exec.sock".into(),
         };
         assert_eq!(ToSession::decode(&claim.encode()), Ok(claim));
         for m in [
