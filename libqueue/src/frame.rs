@@ -39,7 +39,11 @@ pub fn encode<M: Message>(m: &M) -> Vec<u8> {
 /// The payload's length out of a frame's first four bytes.
 pub fn payload_len(head: [u8; 4]) -> Result<usize, FrameError> {
     let n = u32::from_be_bytes(head) as usize;
-    if n > MAX { Err(FrameError::TooLarge(n)) } else { Ok(n) }
+    if n > MAX {
+        Err(FrameError::TooLarge(n))
+    } else {
+        Ok(n)
+    }
 }
 
 /// Decodes a payload.
@@ -49,7 +53,9 @@ pub fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, FrameError> {
 
 /// Takes one message off the front of a growing buffer, if it is complete.
 pub fn take<M: Message + Default>(buf: &mut Vec<u8>) -> Result<Option<M>, FrameError> {
-    let Some(head) = buf.first_chunk::<4>() else { return Ok(None) };
+    let Some(head) = buf.first_chunk::<4>() else {
+        return Ok(None);
+    };
     let n = payload_len(*head)?;
     if buf.len() < 4 + n {
         return Ok(None);
@@ -79,7 +85,12 @@ mod tests {
 
     #[test]
     fn takes_whole_messages_only_and_refuses_large_ones() {
-        let m = Request { kind: Some(request::Kind::Place(Place { host: "h2".into(), ..Place::default() })) };
+        let m = Request {
+            kind: Some(request::Kind::Place(Place {
+                host: "h2".into(),
+                ..Place::default()
+            })),
+        };
         let bytes = encode(&m);
         for cut in 0..bytes.len() {
             assert_eq!(take::<Request>(&mut bytes[..cut].to_vec()), Ok(None));
@@ -88,6 +99,9 @@ mod tests {
         assert_eq!(take(&mut two), Ok(Some(m.clone())));
         assert_eq!(two, bytes);
         assert_eq!(read::<Request>(&mut &bytes[..]).unwrap(), m);
-        assert_eq!(take::<Request>(&mut vec![0xff; 8]), Err(FrameError::TooLarge(0xffff_ffff)));
+        assert_eq!(
+            take::<Request>(&mut vec![0xff; 8]),
+            Err(FrameError::TooLarge(0xffff_ffff))
+        );
     }
 }

@@ -149,8 +149,19 @@ impl Stream {
     pub fn new(role: Role) -> Self {
         Self {
             role,
-            writing: [Writing { sent: 0, limit: WINDOW, ended: false, closed: false }; 3],
-            reading: [Reading { received: 0, consumed: 0, granted: WINDOW, ended: false, closed: false }; 3],
+            writing: [Writing {
+                sent: 0,
+                limit: WINDOW,
+                ended: false,
+                closed: false,
+            }; 3],
+            reading: [Reading {
+                received: 0,
+                consumed: 0,
+                granted: WINDOW,
+                ended: false,
+                closed: false,
+            }; 3],
             partial: Partial::Head([0; HEAD], 0),
             first_control_seen: role == Role::Front,
         }
@@ -163,7 +174,11 @@ impl Stream {
     /// How many bytes may be sent on a channel now; 0 once it has ended or the peer closed it.
     pub fn credit(&self, c: Channel) -> usize {
         let w = &self.writing[c as usize];
-        if w.ended || w.closed { 0 } else { (w.limit - w.sent) as usize }
+        if w.ended || w.closed {
+            0
+        } else {
+            (w.limit - w.sent) as usize
+        }
     }
 
     /// Whether the peer stopped reading this channel.
@@ -179,7 +194,10 @@ impl Stream {
     /// Accounts for `len` bytes about to be sent and gives the head that goes in front of them. `len` must be
     /// at most [`Stream::credit`] and [`DATA_MAX`].
     pub fn data_head(&mut self, c: Channel, len: usize) -> [u8; HEAD] {
-        debug_assert!(self.writes(c) && len <= self.credit(c) && len <= DATA_MAX, "{c:?} {len}");
+        debug_assert!(
+            self.writes(c) && len <= self.credit(c) && len <= DATA_MAX,
+            "{c:?} {len}"
+        );
         self.writing[c as usize].sent += len as u64;
         head(DATA | c as u8, len)
     }
@@ -282,7 +300,11 @@ impl Stream {
         let kind = h[0] & 0xf0;
         let unknown = ProtocolError::UnknownFrame(h[0]);
         if kind == CONTROL {
-            let max = if self.first_control_seen { CONTROL_MAX } else { FIRST_CONTROL_MAX };
+            let max = if self.first_control_seen {
+                CONTROL_MAX
+            } else {
+                FIRST_CONTROL_MAX
+            };
             if h[0] != CONTROL {
                 return Err(unknown);
             }
@@ -338,12 +360,7 @@ impl Stream {
         Ok(())
     }
 
-    fn body(
-        &mut self,
-        kind: u8,
-        body: &[u8],
-        sink: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), ProtocolError> {
+    fn body(&mut self, kind: u8, body: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), ProtocolError> {
         if kind == CONTROL {
             sink(Event::Control(body));
             return Ok(());

@@ -7,9 +7,7 @@
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
@@ -20,7 +18,9 @@ use rustls::{
 use std::sync::{Arc, OnceLock};
 
 /// DER of an Ed25519 SubjectPublicKeyInfo up to the 32 bytes of the key (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// An Ed25519 key for TLS.
 #[derive(Clone)]
@@ -32,7 +32,9 @@ pub struct KeyPair {
 
 impl std::fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyPair").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("KeyPair")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +46,9 @@ impl KeyPair {
     pub fn generate() -> Result<Self, Error> {
         let key = ::aws_lc_rs::signature::Ed25519KeyPair::generate()
             .map_err(|_| Error::General("no randomness for a key".into()))?;
-        let pkcs8 = key.to_pkcs8().map_err(|_| Error::General("key has no encoding".into()))?;
+        let pkcs8 = key
+            .to_pkcs8()
+            .map_err(|_| Error::General("key has no encoding".into()))?;
         Self::from_pkcs8(pkcs8.as_ref())
     }
 
@@ -54,10 +58,17 @@ impl KeyPair {
     /// If it is none.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, Error> {
         let signer = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8))?;
-        let spki = signer.public_key().ok_or(Error::General("key has no public half".into()))?.to_vec();
+        let spki = signer
+            .public_key()
+            .ok_or(Error::General("key has no public half".into()))?
+            .to_vec();
         let public = public_of(&spki).ok_or(Error::General("not an Ed25519 key".into()))?;
         let certified = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], signer));
-        Ok(Self { pkcs8: pkcs8.to_vec(), public, certified })
+        Ok(Self {
+            pkcs8: pkcs8.to_vec(),
+            public,
+            certified,
+        })
     }
 
     /// The key as PKCS#8 DER: secret.
@@ -127,7 +138,9 @@ impl Verifier {
         if wanted == Some(&shown) {
             Ok(())
         } else {
-            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            ))
         }
     }
 
@@ -229,12 +242,17 @@ impl ClientCertVerifier for Verifier {
 /// If the provider lacks TLS 1.3 (a build fault).
 pub fn client_config(key: &KeyPair, peer: Peer) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
-    let verifier = Arc::new(Verifier { peer, provider: provider.clone() });
+    let verifier = Arc::new(Verifier {
+        peer,
+        provider: provider.clone(),
+    });
     let mut c = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key.certified.clone())));
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
+            key.certified.clone(),
+        )));
     c.resumption = rustls::client::Resumption::disabled();
     c.enable_sni = false;
     Ok(Arc::new(c))
@@ -246,11 +264,16 @@ pub fn client_config(key: &KeyPair, peer: Peer) -> Result<Arc<ClientConfig>, Err
 /// If the provider lacks TLS 1.3 (a build fault).
 pub fn server_config(key: &KeyPair, peer: Peer) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
-    let verifier = Arc::new(Verifier { peer, provider: provider.clone() });
+    let verifier = Arc::new(Verifier {
+        peer,
+        provider: provider.clone(),
+    });
     let mut c = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.certified.clone())));
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
+            key.certified.clone(),
+        )));
     c.send_tls13_tickets = 0;
     c.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(c))

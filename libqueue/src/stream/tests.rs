@@ -38,7 +38,11 @@ impl End {
     }
 
     fn send(&mut self, c: Channel, most: usize) {
-        let n = self.to_send[c as usize].len().min(most).min(self.stream.credit(c)).min(DATA_MAX);
+        let n = self.to_send[c as usize]
+            .len()
+            .min(most)
+            .min(self.stream.credit(c))
+            .min(DATA_MAX);
         if n > 0 {
             let head = self.stream.data_head(c, n);
             self.wire.extend(head);
@@ -52,8 +56,12 @@ impl End {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        let (received, unconsumed, ended, controls) =
-            (&mut self.received, &mut self.unconsumed, &mut self.ended, &mut self.controls);
+        let (received, unconsumed, ended, controls) = (
+            &mut self.received,
+            &mut self.unconsumed,
+            &mut self.ended,
+            &mut self.controls,
+        );
         self.stream
             .receive(bytes, |e| match e {
                 Event::Data(c, d) => {
@@ -123,7 +131,10 @@ fn every_byte_once_in_order_whatever_the_pieces() {
             }
             for end in &ends {
                 for c in Channel::ALL {
-                    assert!(end.unconsumed[c as usize] as u64 <= WINDOW, "seed {seed}: more than a window held");
+                    assert!(
+                        end.unconsumed[c as usize] as u64 <= WINDOW,
+                        "seed {seed}: more than a window held"
+                    );
                     let w = &end.stream.writing[c as usize];
                     assert!(w.sent <= w.limit, "seed {seed}: credit negative on {c:?}");
                 }
@@ -136,7 +147,10 @@ fn every_byte_once_in_order_whatever_the_pieces() {
         for c in Channel::ALL {
             let reader = usize::from(c == Channel::Stdin);
             assert!(ends[reader].ended[c as usize], "seed {seed}: {c:?} did not end");
-            assert!(ends[reader].received[c as usize] == wanted[c as usize], "seed {seed}: {c:?} differs");
+            assert!(
+                ends[reader].received[c as usize] == wanted[c as usize],
+                "seed {seed}: {c:?} differs"
+            );
         }
         assert_eq!(ends[1].controls, controls[0], "seed {seed}");
         assert_eq!(ends[0].controls, controls[1], "seed {seed}");
@@ -167,7 +181,9 @@ fn a_full_channel_blocks_nothing_else() {
         })
         .unwrap();
     assert_eq!(seen, (WINDOW as usize, true, true));
-    let credit = front.consumed(Channel::Stdout, WINDOW as usize / 4).expect("a quarter is worth a credit");
+    let credit = front
+        .consumed(Channel::Stdout, WINDOW as usize / 4)
+        .expect("a quarter is worth a credit");
     s.receive(&credit, |e| panic!("{e:?}")).unwrap();
     assert_eq!(s.credit(Channel::Stdout) as u64, WINDOW / 4);
 }
@@ -179,9 +195,14 @@ fn closing_drops_what_still_comes() {
     assert!(front.close(Channel::Stdout).is_none());
     let mut s = Stream::new(Role::Session);
     let head = s.data_head(Channel::Stdout, 3);
-    front.receive(&[&head[..], b"abc"].concat(), |e| panic!("{e:?}")).unwrap();
+    front
+        .receive(&[&head[..], b"abc"].concat(), |e| panic!("{e:?}"))
+        .unwrap();
     let mut closed = false;
-    s.receive(&super::head(CLOSE | 1, 0), |e| closed = e == Event::Closed(Channel::Stdout)).unwrap();
+    s.receive(&super::head(CLOSE | 1, 0), |e| {
+        closed = e == Event::Closed(Channel::Stdout)
+    })
+    .unwrap();
     assert!(closed && s.is_closed(Channel::Stdout) && s.credit(Channel::Stdout) == 0);
 }
 
@@ -190,11 +211,23 @@ fn rule_breakers_are_found() {
     let try_front = |bytes: &[u8]| Stream::new(Role::Front).receive(bytes, |_| {});
     assert_eq!(try_front(&head(0x50, 0)), Err(ProtocolError::UnknownFrame(0x50)));
     assert_eq!(try_front(&head(0x03, 0)), Err(ProtocolError::UnknownFrame(3)));
-    assert_eq!(try_front(&head(DATA, 1)), Err(ProtocolError::Unexpected(Channel::Stdin)));
-    assert_eq!(try_front(&head(DATA | 1, DATA_MAX + 1)), Err(ProtocolError::TooLong(DATA_MAX + 1)));
-    assert_eq!(try_front(&head(CONTROL, CONTROL_MAX + 1)), Err(ProtocolError::TooLong(CONTROL_MAX + 1)));
+    assert_eq!(
+        try_front(&head(DATA, 1)),
+        Err(ProtocolError::Unexpected(Channel::Stdin))
+    );
+    assert_eq!(
+        try_front(&head(DATA | 1, DATA_MAX + 1)),
+        Err(ProtocolError::TooLong(DATA_MAX + 1))
+    );
+    assert_eq!(
+        try_front(&head(CONTROL, CONTROL_MAX + 1)),
+        Err(ProtocolError::TooLong(CONTROL_MAX + 1))
+    );
     assert_eq!(try_front(&head(EOF | 1, 1)), Err(ProtocolError::Malformed));
-    assert_eq!(try_front(&[head(EOF | 1, 0), head(EOF | 1, 0)].concat()), Err(ProtocolError::Unexpected(Channel::Stdout)));
+    assert_eq!(
+        try_front(&[head(EOF | 1, 0), head(EOF | 1, 0)].concat()),
+        Err(ProtocolError::Unexpected(Channel::Stdout))
+    );
     let mut over = Vec::new();
     for _ in 0..17 {
         over.extend(head(DATA | 1, DATA_MAX));
@@ -214,7 +247,9 @@ fn rule_breakers_are_found() {
 fn garbage_is_refused_or_ignored() {
     for seed in 1..=20_000u64 {
         let mut r = Random(seed);
-        let bytes: Vec<u8> = (0..r.below(64)).map(|_| [0, 1, 2, 8, 0x10, 0x20, 0x30, 0x40, 0xff][r.below(9)]).collect();
+        let bytes: Vec<u8> = (0..r.below(64))
+            .map(|_| [0, 1, 2, 8, 0x10, 0x20, 0x30, 0x40, 0xff][r.below(9)])
+            .collect();
         let mut s = Stream::new(if seed % 2 == 0 { Role::Front } else { Role::Session });
         let _ = s.receive(&bytes, |_| {});
     }
