@@ -4,9 +4,13 @@
 //! Knows: bytes, Ed25519, paths. Must not know: TLS, tokio, clusters, placement, `libqueue`. Everything
 //! here is linked into a root process, so it parses fixed layouts with a limit on every length.
 
+pub mod authority;
 pub mod cert;
 pub mod client;
 pub mod codec;
 pub mod layout;
+pub mod policy;
 pub mod protocol;
+pub mod state;
 pub mod ticket;
+pub mod token;
