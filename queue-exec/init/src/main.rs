@@ -1,2 +1,316 @@
-//! placeholder
-fn main() {}
+//! `queue-init`: the leader of a command's terminal session. See the library for what it is told and tells.
+//!
+//! It keeps no secret, parses nothing from outside, and stays small, because it is what a checkpoint will
+//! carry from host to host together with the command's tree.
+
+mod command;
+mod tree;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use queue_init::{FromInit, HEAD, MESSAGE_MAX, SESSION_FD, Spec, Stage, ToInit};
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+/// What is known of the command.
+enum Command {
+    /// None yet.
+    None,
+    /// Forked; the pipe tells whether it became the program.
+    Starting { pid: i32, errors: OwnedFd },
+    /// Executed.
+    Running { pid: i32 },
+    /// Its status was reported.
+    Ended,
+}
+
+struct Init {
+    session: UnixStream,
+    command: Command,
+    told_empty: bool,
+    cpu_us: u64,
+    maxrss_kib: u64,
+    /// The command ended before its error pipe was looked at.
+    early_exit: Option<i32>,
+}
+
+fn main() -> ExitCode {
+    // SAFETY: the descriptor is ours by contract; whoever started us otherwise gets an error on first use.
+    let session = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SESSION_FD) });
+    if SigSet::all().thread_block().is_err() {
+        return ExitCode::FAILURE;
+    }
+    // SAFETY: a new session for us alone, and orphans of our tree come to us instead of to PID 1.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
+    let mut init = Init {
+        session,
+        command: Command::None,
+        told_empty: false,
+        cpu_us: 0,
+        maxrss_kib: 0,
+        early_exit: None,
+    };
+    match init.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl Init {
+    fn run(&mut self) -> std::io::Result<()> {
+        let mut children = SigSet::empty();
+        children.add(nix::sys::signal::SIGCHLD);
+        let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.session.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            if let Command::Starting { errors, .. } = &self.command {
+                fds.push(PollFd::new(errors.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let ready: Vec<bool> = fds.iter().map(|f| f.any() == Some(true)).collect();
+            if ready.get(2) == Some(&true) {
+                self.started()?;
+            }
+            if ready[1] {
+                while signals.read_signal()?.is_some() {}
+                self.reap()?;
+            }
+            if ready[0] && !self.message()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tell(&mut self, m: FromInit) {
+        // A session that is gone is noticed by its end of file.
+        let _ = self.session.write_all(&m.encode());
+    }
+
+    /// One message of the session; `false`: we are done.
+    fn message(&mut self) -> std::io::Result<bool> {
+        let mut head = [0; HEAD];
+        let Some(fds) = self.receive(&mut head)? else {
+            // The session process is gone, and its monitor kills the tree if there is a cgroup. Else we do.
+            self.orphaned();
+            return Ok(false);
+        };
+        let len = u32::from_le_bytes(head) as usize;
+        if len > MESSAGE_MAX {
+            return Ok(false);
+        }
+        let mut payload = vec![0; len];
+        self.session.read_exact(&mut payload)?;
+        match ToInit::decode(&payload) {
+            Ok(ToInit::Become { uid, gid, groups }) => {
+                if let Err(e) = become_user(uid, gid, &groups) {
+                    self.tell(FromInit::Failed {
+                        stage: Stage::Become,
+                        errno: e as i32,
+                    });
+                    return Ok(false);
+                }
+            }
+            Ok(ToInit::Exec(spec)) => match <[OwnedFd; 3]>::try_from(fds) {
+                Ok(stdio) => {
+                    if let Err(e) = self.start(&spec, stdio) {
+                        self.tell(FromInit::Failed {
+                            stage: Stage::Process,
+                            errno: e as i32,
+                        });
+                    }
+                }
+                Err(_) => return Ok(false),
+            },
+            Ok(ToInit::SignalTree(signal)) => tree::signal(signal),
+            Ok(ToInit::Leave) | Err(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Fills `head`, with descriptors that came along; `None`: end of file.
+    fn receive(&mut self, head: &mut [u8; HEAD]) -> std::io::Result<Option<Vec<OwnedFd>>> {
+        let mut space = nix::cmsg_space!([std::os::fd::RawFd; 3]);
+        let mut fds = Vec::new();
+        let n = {
+            let mut iov = [IoSliceMut::new(head)];
+            let fd = self.session.as_raw_fd();
+            let msg = match recvmsg::<()>(fd, &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+                Ok(m) => m,
+                Err(Errno::ECONNRESET) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            };
+            for c in msg.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(got) = c {
+                    // SAFETY: the kernel just installed them for us.
+                    fds.extend(got.into_iter().map(|f| unsafe { OwnedFd::from_raw_fd(f) }));
+                }
+            }
+            msg.bytes
+        };
+        if n == 0 {
+            return Ok(None);
+        }
+        self.session.read_exact(&mut head[n..])?;
+        Ok(Some(fds))
+    }
+
+    fn start(&mut self, spec: &Spec, stdio: [OwnedFd; 3]) -> Result<(), Errno> {
+        if spec.terminal < 3 {
+            let tty = stdio[usize::from(spec.terminal)].as_raw_fd();
+            // SAFETY: makes the terminal ours; we lead a session without one.
+            Errno::result(unsafe { libc::ioctl(tty, libc::TIOCSCTTY, 0) })?;
+        }
+        let (errors, report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        // SAFETY: we have one thread; the child only prepares itself and executes the program.
+        match Errno::result(unsafe { libc::fork() })? {
+            0 => {
+                let (stage, errno) = command::become_command(spec, stdio);
+                let mut bytes = [stage as u8, 0, 0, 0, 0];
+                bytes[1..].copy_from_slice(&(errno as i32).to_le_bytes());
+                let _ = nix::unistd::write(&report, &bytes);
+                // SAFETY: no destructors or buffers of the parent may run in the child.
+                unsafe { libc::_exit(127) }
+            }
+            pid => {
+                // Both do it, so that neither has to wait for the other.
+                // SAFETY: our own child.
+                unsafe { libc::setpgid(pid, pid) };
+                self.command = Command::Starting { pid, errors };
+                Ok(())
+            }
+        }
+    }
+
+    /// The error pipe has something to say: an error, or by its end that the program runs.
+    fn started(&mut self) -> std::io::Result<()> {
+        let Command::Starting { pid, errors } = std::mem::replace(&mut self.command, Command::Ended) else {
+            return Ok(());
+        };
+        let mut bytes = [0; 5];
+        let mut file = std::fs::File::from(errors);
+        let mut n = 0;
+        while n < bytes.len() {
+            match file.read(&mut bytes[n..])? {
+                0 => break,
+                k => n += k,
+            }
+        }
+        if n == bytes.len() {
+            let errno = i32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+            let stage = Stage::from_u8(bytes[0]).unwrap_or(Stage::Process);
+            self.tell(FromInit::Failed { stage, errno });
+            return Ok(());
+        }
+        self.tell(FromInit::Started { pid });
+        self.command = Command::Running { pid };
+        if let Some(status) = self.early_exit.take() {
+            self.ended(status);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, status: i32) {
+        self.command = Command::Ended;
+        self.tell(FromInit::Exited {
+            status,
+            cpu_us: self.cpu_us,
+            maxrss_kib: self.maxrss_kib,
+        });
+    }
+
+    /// Takes every status there is.
+    fn reap(&mut self) -> std::io::Result<()> {
+        loop {
+            let mut status = 0;
+            // SAFETY: an all-zero rusage is a valid value to be overwritten.
+            let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED | libc::__WALL;
+            // SAFETY: valid pointers.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, flags, &raw mut usage) };
+            match pid {
+                0 => return Ok(()),
+                -1 if Errno::last() == Errno::EINTR => continue,
+                -1 => {
+                    // A command that starts and ends within one round is told first.
+                    if matches!(self.command, Command::Starting { .. }) {
+                        self.started()?;
+                    }
+                    if !std::mem::replace(&mut self.told_empty, true) {
+                        self.tell(FromInit::Empty);
+                    }
+                    return Ok(());
+                }
+                _ => {}
+            }
+            self.told_empty = false;
+            let ended = libc::WIFEXITED(status) || libc::WIFSIGNALED(status);
+            if ended {
+                let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+                self.cpu_us += us(usage.ru_utime) + us(usage.ru_stime);
+                self.maxrss_kib = self.maxrss_kib.max(usage.ru_maxrss as u64);
+            }
+            match self.command {
+                Command::Starting { pid: p, .. } if p == pid && ended => {
+                    self.early_exit = Some(status);
+                    self.started()?;
+                }
+                Command::Running { pid: p } if p == pid && ended => self.ended(status),
+                Command::Running { pid: p } if p == pid && libc::WIFSTOPPED(status) => {
+                    self.tell(FromInit::Stopped {
+                        signal: libc::WSTOPSIG(status),
+                    });
+                }
+                Command::Running { pid: p } if p == pid => self.tell(FromInit::Continued),
+                _ => {}
+            }
+        }
+    }
+
+    /// The session process has gone without a word: the tree must not outlive it.
+    fn orphaned(&self) {
+        for signal in [libc::SIGHUP, libc::SIGCONT, libc::SIGTERM] {
+            tree::signal(signal);
+        }
+        for round in 0..40 {
+            // SAFETY: valid arguments; reaps whatever has ended.
+            while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } > 0 {}
+            if !tree::any() {
+                return;
+            }
+            if round >= 20 {
+                tree::signal(libc::SIGKILL);
+            }
+            // Nothing else is left to be done by this process meanwhile.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+/// Takes on the user's identity for good.
+fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: plain system calls with a valid pointer and length.
+    unsafe {
+        Errno::result(libc::setgroups(groups.len(), groups.as_ptr()))?;
+        Errno::result(libc::setresgid(gid, gid, gid))?;
+        Errno::result(libc::setresuid(uid, uid, uid))?;
+        // There must be no way back.
+        if uid != 0 && libc::setresuid(0, 0, 0) == 0 {
+            return Err(Errno::EPERM);
+        }
+    }
+    Ok(())
+}
