@@ -241,7 +241,7 @@ impl Link {
             } else {
                 PollFlags::empty()
             };
-            wait(&self.sock, events | PollFlags::POLLIN, end)?;
+            wait(self.sock.as_fd(), events | PollFlags::POLLIN, end)?;
             self.flush()?;
             self.fill()?;
         }
@@ -466,7 +466,7 @@ impl Link {
     pub fn flush_all(&mut self, limit: Duration) -> Result<(), LinkError> {
         let end = Instant::now() + limit;
         while !self.flush()? {
-            wait(&self.sock, PollFlags::POLLOUT, end)?;
+            wait(self.sock.as_fd(), PollFlags::POLLOUT, end)?;
         }
         Ok(())
     }
@@ -476,11 +476,11 @@ impl Link {
 ///
 /// # Errors
 /// [`LinkError::Timeout`], or as `poll(2)`.
-pub fn wait(fd: &OwnedFd, events: PollFlags, end: Instant) -> Result<(), LinkError> {
+pub fn wait(fd: BorrowedFd<'_>, events: PollFlags, end: Instant) -> Result<(), LinkError> {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let ms = PollTimeout::try_from(left.as_millis() as u64 + 1).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd.as_fd(), events)], ms) {
+        match poll(&mut [PollFd::new(fd, events)], ms) {
             Ok(0) => return Err(LinkError::Timeout),
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
@@ -532,7 +532,7 @@ mod tests {
             s.flush_all(Duration::from_secs(5))?;
             while got.is_empty() {
                 wait(
-                    &s.sock,
+                    s.socket(),
                     PollFlags::POLLIN,
                     Instant::now() + Duration::from_secs(5),
                 )?;
@@ -579,7 +579,7 @@ mod tests {
             let (mut sum, mut n) = (0u64, 0);
             while n < total {
                 wait(
-                    &c.sock,
+                    c.socket(),
                     PollFlags::POLLIN,
                     Instant::now() + Duration::from_secs(10),
                 )
@@ -614,7 +614,7 @@ mod tests {
                 } else {
                     PollFlags::POLLIN
                 };
-                wait(&s.sock, events, Instant::now() + Duration::from_secs(10)).unwrap();
+                wait(s.socket(), events, Instant::now() + Duration::from_secs(10)).unwrap();
                 s.receive(|_| {}).unwrap();
             }
             s.flush().unwrap();

@@ -261,7 +261,7 @@ pub struct HostInfo {
 }
 
 /// What a host says of its load.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message)]
 pub struct Load {
     /// 1-minute load average.
     #[prost(double, tag = "1")]

@@ -1,2 +1,279 @@
-//! placeholder
-fn main() {}
+//! `queue-session`: the process at the executing end of one session. It waits, warm, to be claimed by the
+//! monitor; looks the account up, becomes the user, and only then reads a byte of what the client sent.
+//!
+//! Knows one session. Must not know other sessions, hosts, placement, or the daemon.
+
+mod account;
+mod alarm;
+mod child;
+mod monitor;
+#[cfg_attr(not(feature = "pam"), path = "no_pam.rs")]
+mod pam;
+mod plan;
+mod pump;
+mod serve;
+mod terminal;
+
+use account::Account;
+use child::Init;
+use libqueue::link::Link;
+use libqueue::tls::{KeyPair, Peer, server_config};
+use libqueue::wire::{Launch, LaunchError, SessionAnswer};
+use monitor::Monitor;
+use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+use prost::Message as _;
+use queue_exec::client;
+use queue_exec::protocol::{FromSession, PACKET_MAX, ToSession};
+use queue_init::ToInit;
+use serve::{Begin, Inbox, Refused, Session};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// The descriptor that the monitor is found on.
+const MONITOR_FD: i32 = 3;
+/// How long TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    // SAFETY: the descriptor is ours by contract; whoever started us otherwise gets an error on first use.
+    let monitor = unsafe { OwnedFd::from_raw_fd(MONITOR_FD) };
+    // SAFETY: no memory is involved. Its children must not get the monitor's socket.
+    unsafe { libc::fcntl(MONITOR_FD, libc::F_SETFD, libc::FD_CLOEXEC) };
+    match run(monitor) {
+        Some(()) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Everything that can be done before it is known for whom.
+struct Warm {
+    key: KeyPair,
+    client_key: Arc<OnceLock<[u8; 32]>>,
+    config: Arc<rustls::ServerConfig>,
+    init: Init,
+}
+
+impl Warm {
+    fn up() -> Option<Self> {
+        let key = KeyPair::generate().ok()?;
+        let client_key = Arc::new(OnceLock::new());
+        let config = server_config(&key, Peer::Later(client_key.clone())).ok()?;
+        let own = std::env::current_exe().ok()?;
+        let init = Init::start(&own.with_file_name("queue-init")).ok()?;
+        // Loads what the name service needs.
+        let _ = account::look_up("root", "", 0, true);
+        Some(Self {
+            key,
+            client_key,
+            config,
+            init,
+        })
+    }
+}
+
+/// The bytes of a refusal, as they go on the connection in clear.
+fn refusal(text: &str) -> Vec<u8> {
+    answer(&SessionAnswer {
+        refused: queue_exec::protocol::printable(text),
+        grant: Vec::new(),
+    })
+}
+
+fn answer(a: &SessionAnswer) -> Vec<u8> {
+    let body = a.encode_to_vec();
+    [&(body.len() as u16).to_be_bytes()[..], &body].concat()
+}
+
+fn run(monitor: OwnedFd) -> Option<()> {
+    let warm = Warm::up()?;
+    client::send(
+        monitor.as_fd(),
+        &FromSession::Ready {
+            session_key: warm.key.public(),
+        }
+        .encode(),
+        None,
+    )
+    .ok()?;
+    let mut packet = vec![0; PACKET_MAX];
+    let (n, conn) = client::receive(monitor.as_fd(), &mut packet).ok()?;
+    let (
+        ToSession::Claim {
+            nonce,
+            login,
+            ruser,
+            rhost,
+            host,
+            request,
+            client_key,
+            grant,
+            pam,
+            grace,
+            uid_min,
+            allow_root,
+            socket,
+            ..
+        },
+        Some(conn),
+    ) = (ToSession::decode(&packet[..n]).ok()?, conn)
+    else {
+        return None;
+    };
+    drop(packet);
+
+    let slow = format!(
+        "{host} could not look up account {login} within {} s: its name service or PAM does not answer",
+        alarm::LIMIT
+    );
+    alarm::set(
+        conn.as_raw_fd(),
+        refusal(&slow),
+        monitor.as_raw_fd(),
+        FromSession::Failed { text: slow.clone() }.encode(),
+    );
+    let who = Who {
+        login: &login,
+        ruser: &ruser,
+        rhost: &rhost,
+        host: &host,
+        pam,
+        uid_min,
+        allow_root,
+    };
+    let user = match become_somebody(&who, &warm.init) {
+        Ok(user) => user,
+        Err(text) => {
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            let _ = send(conn.as_raw_fd(), &refusal(&text), flags);
+            let _ = client::send(monitor.as_fd(), &FromSession::Failed { text }.encode(), None);
+            return None;
+        }
+    };
+    alarm::cancel();
+    client::send(monitor.as_fd(), &FromSession::Running.encode(), None).ok()?;
+
+    // From here on we are the user.
+    let _ = warm.client_key.set(client_key);
+    let peer = peer_address(&conn);
+    keep_alive(&conn, grace);
+    let mut link = Link::server(conn, warm.config).ok()?;
+    link.prepend(&answer(&SessionAnswer {
+        grant,
+        refused: String::new(),
+    }));
+    let mut inbox = Inbox::new();
+    link.handshake(HANDSHAKE, |e| inbox.event(e)).ok()?;
+    let end = Instant::now() + HANDSHAKE;
+    let bytes = loop {
+        if let Some(bytes) = inbox.launch.take() {
+            inbox.launch = Some(Vec::new());
+            break bytes;
+        }
+        link.flush_all(HANDSHAKE).ok()?;
+        libqueue::link::wait(link.socket(), PollFlags::POLLIN, end).ok()?;
+        link.receive(|e| inbox.event(e)).ok()?;
+    };
+    Session::begin(Begin {
+        launch: checked(&bytes, &request),
+        link,
+        init: warm.init,
+        monitor: Monitor::new(monitor, nonce, socket),
+        host,
+        account: user.account,
+        client_address: peer,
+        pam_env: user.pam_env,
+        inbox,
+    })
+    .run();
+    pam::close(user.pam);
+    Some(())
+}
+
+/// The request, if it is the one that the ticket was signed for.
+fn checked(bytes: &[u8], hash: &[u8; 32]) -> Result<Launch, Refused> {
+    let wrong = |text: &str| (LaunchError::Request, text.to_owned());
+    if aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref() != hash {
+        return Err(wrong("the request is not the one that its ticket was signed for"));
+    }
+    Launch::decode(bytes).map_err(|_| wrong("malformed request"))
+}
+
+/// Whom to become, and what policy says about it.
+struct Who<'a> {
+    login: &'a str,
+    ruser: &'a str,
+    rhost: &'a str,
+    host: &'a str,
+    pam: bool,
+    uid_min: u32,
+    allow_root: bool,
+}
+
+/// The user that we have become.
+struct User {
+    account: Account,
+    pam_env: Vec<Vec<u8>>,
+    /// The open PAM session.
+    pam: Option<pam::Holder>,
+}
+
+fn become_somebody(who: &Who<'_>, init: &Init) -> Result<User, String> {
+    let host = who.host;
+    let account = account::look_up(who.login, host, who.uid_min, who.allow_root)?;
+    let (pam, pam_env) = if who.pam {
+        let (holder, env) = pam::open(who.login, who.ruser, who.rhost)
+            .map_err(|e| format!("PAM on {host} refuses {}: {e}", who.login))?;
+        (Some(holder), env)
+    } else {
+        (None, Vec::new())
+    };
+    if nix::unistd::Uid::effective().is_root() {
+        let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
+        init.tell(&ToInit::Become { uid, gid, groups }, None)
+            .map_err(|e| format!("the session's init process on {host} is gone: {e}"))?;
+    }
+    account::become_user(&account).map_err(|e| {
+        format!(
+            "the session on {host} could not become {}: {}",
+            who.login,
+            e.desc()
+        )
+    })?;
+    Ok(User {
+        account,
+        pam_env,
+        pam,
+    })
+}
+
+/// The client's address as `SSH_CLIENT` has it: address, port, our port.
+fn peer_address(conn: &OwnedFd) -> String {
+    use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
+    let show = |a: nix::Result<SockaddrStorage>| -> Option<(std::net::IpAddr, u16)> {
+        let a = a.ok()?;
+        a.as_sockaddr_in()
+            .map(|a| (a.ip().into(), a.port()))
+            .or_else(|| a.as_sockaddr_in6().map(|a| (a.ip().to_canonical(), a.port())))
+    };
+    match (
+        show(getpeername(conn.as_raw_fd())),
+        show(getsockname(conn.as_raw_fd())),
+    ) {
+        (Some((ip, port)), Some((_, own))) => format!("{ip} {port} {own}"),
+        _ => String::new(),
+    }
+}
+
+/// A client whose host is gone is noticed after the grace time, and not before.
+fn keep_alive(conn: &OwnedFd, grace: u32) {
+    let _ = setsockopt(conn, sockopt::TcpNoDelay, &true);
+    let _ = setsockopt(conn, sockopt::KeepAlive, &true);
+    let quarter = (grace / 4).max(1);
+    let _ = setsockopt(conn, sockopt::TcpKeepIdle, &quarter);
+    let _ = setsockopt(conn, sockopt::TcpKeepInterval, &quarter.min(15));
+    let _ = setsockopt(conn, sockopt::TcpKeepCount, &4);
+    let _ = setsockopt(conn, sockopt::TcpUserTimeout, &(grace.saturating_mul(1000)));
+}

@@ -1,0 +1,123 @@
+//! The session's side of the socket to its monitor. A monitor that dies is waited for and told who we are;
+//! the session goes on meanwhile.
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use queue_exec::client;
+use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
+use queue_exec::ticket::Nonce;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long to wait between two attempts to find a new monitor.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What came from the monitor.
+pub(crate) enum News {
+    /// Another connection for this session.
+    Connection(OwnedFd),
+    /// Nothing that matters.
+    Nothing,
+}
+
+/// The monitor, present or not.
+pub(crate) struct Monitor {
+    fd: Option<OwnedFd>,
+    nonce: Nonce,
+    path: String,
+    retry_at: Instant,
+    /// Sent again to a monitor that takes us back.
+    ended: Option<bool>,
+}
+
+impl Monitor {
+    /// After the claim.
+    pub(crate) fn new(fd: OwnedFd, nonce: Nonce, path: String) -> Self {
+        Self {
+            fd: Some(fd),
+            nonce,
+            path,
+            retry_at: Instant::now(),
+            ended: None,
+        }
+    }
+
+    /// For the poll.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|f| f.as_fd())
+    }
+
+    /// When to try again to find a monitor, if there is none.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.fd.is_none().then_some(self.retry_at)
+    }
+
+    /// Says something; a monitor that is away does not hear it, except for the end.
+    pub(crate) fn tell(&mut self, m: &FromSession) {
+        if let FromSession::Ended { leave } = m {
+            self.ended = Some(*leave);
+        }
+        if let Some(fd) = &self.fd {
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            if send(fd.as_raw_fd(), &m.encode(), flags).is_err_and(|e| e != Errno::EAGAIN) {
+                self.lost();
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        self.fd = None;
+        self.retry_at = Instant::now() + RETRY;
+    }
+
+    /// Reads one packet.
+    pub(crate) fn read(&mut self) -> News {
+        let Some(fd) = &self.fd else { return News::Nothing };
+        let mut buf = vec![0; PACKET_MAX];
+        match client::receive(fd.as_fd(), &mut buf) {
+            Ok((0, _)) => self.lost(),
+            Ok((n, Some(fd))) if ToSession::decode(&buf[..n]) == Ok(ToSession::Connection) => {
+                return News::Connection(fd);
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.lost(),
+        }
+        News::Nothing
+    }
+
+    /// Looks for a new monitor and asks to be taken back.
+    pub(crate) fn retry(&mut self) {
+        if self.fd.is_some() || Instant::now() < self.retry_at {
+            return;
+        }
+        self.retry_at = Instant::now() + RETRY;
+        let Ok(fd) = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        ) else {
+            return;
+        };
+        let Ok(address) = UnixAddr::new(self.path.as_str()) else {
+            return;
+        };
+        if connect(fd.as_raw_fd(), &address).is_err() {
+            return;
+        }
+        // A monitor that just started answers at once; one that hangs must not hang us.
+        let limit = nix::sys::time::TimeVal::new(1, 0);
+        let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::ReceiveTimeout, &limit);
+        if matches!(
+            client::ask(fd.as_fd(), &Request::Adopt { nonce: self.nonce }, None),
+            Ok(Reply::Done)
+        ) {
+            self.fd = Some(fd);
+            if let Some(leave) = self.ended {
+                self.tell(&FromSession::Ended { leave });
+            }
+        }
+    }
+}
