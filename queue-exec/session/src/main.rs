@@ -176,7 +176,7 @@ fn run(monitor: OwnedFd) -> Option<()> {
         libqueue::link::wait(link.socket(), PollFlags::POLLIN, end).ok()?;
         link.receive(|e| inbox.event(e)).ok()?;
     };
-    Session::begin(Begin {
+    let mut session = Session::begin(Begin {
         launch: checked(&bytes, &request),
         link,
         init: warm.init,
@@ -186,9 +186,11 @@ fn run(monitor: OwnedFd) -> Option<()> {
         client_address: peer,
         pam_env: user.pam_env,
         inbox,
-    })
-    .run();
+    });
+    session.run();
+    // Before the monitor is told: it then ends whatever is left of us.
     pam::close(user.pam);
+    session.end();
     Some(())
 }
 

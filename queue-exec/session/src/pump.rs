@@ -53,6 +53,7 @@ impl Source {
             fd,
             terminal,
             grown: terminal,
+            ready: true,
             rest: None,
         }
     }

@@ -263,6 +263,10 @@ impl Session {
         if self.leave {
             let _ = self.init.tell(&ToInit::Leave, None);
         }
+    }
+
+    /// Tells the monitor that this was all.
+    pub(crate) fn end(mut self) {
         self.monitor
             .tell(&protocol::FromSession::Ended { leave: self.leave });
     }
