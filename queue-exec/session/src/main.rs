@@ -62,7 +62,10 @@ impl Warm {
         let client_key = Arc::new(OnceLock::new());
         let config = server_config(&key, Peer::Later(client_key.clone())).ok()?;
         let own = std::env::current_exe().ok()?;
-        let init = Init::start(&own.with_file_name("queue-init")).ok()?;
+        let program = own.with_file_name("queue-init");
+        let init = Init::start(&program)
+            .map_err(|e| log(&format!("{}: {e}", program.display())))
+            .ok()?;
         // Loads what the name service needs.
         let _ = account::look_up("root", "", 0, true);
         Some(Self {
@@ -72,6 +75,12 @@ impl Warm {
             init,
         })
     }
+}
+
+/// One line for the monitor's log.
+fn log(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "queue-session: {text}");
 }
 
 /// The bytes of a refusal, as they go on the connection in clear.
@@ -165,7 +174,9 @@ fn run(monitor: OwnedFd) -> Option<()> {
         refused: String::new(),
     }));
     let mut inbox = Inbox::new();
-    link.handshake(HANDSHAKE, |e| inbox.event(e)).ok()?;
+    link.handshake(HANDSHAKE, |e| inbox.event(e))
+        .map_err(|e| log(&format!("session of {login} from {rhost}: {e}")))
+        .ok()?;
     let end = Instant::now() + HANDSHAKE;
     let bytes = loop {
         if let Some(bytes) = inbox.launch.take() {

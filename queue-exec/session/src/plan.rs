@@ -18,6 +18,8 @@ pub(crate) struct Here<'a> {
 
 /// Search path of a login, where PAM and the shell's own files say nothing better.
 const PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
+/// Umask of a login, where PAM and the shell's own files say nothing else.
+const LOGIN_UMASK: u32 = 0o022;
 const PATH_ROOT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An environment: later settings replace earlier ones, order is kept.
@@ -92,6 +94,7 @@ pub(crate) fn spec(launch: &Launch, account: &Account, here: &Here<'_>) -> Resul
             };
             s.cwd.clone_from(&account.home);
             s.cwd_optional = true;
+            s.umask = Some(launch.umask.unwrap_or(LOGIN_UMASK));
         }
     }
     s.env = environment(form, launch, account, here);

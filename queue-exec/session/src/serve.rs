@@ -260,7 +260,8 @@ impl Session {
             }
             self.wait();
         }
-        if self.leave {
+        // With nothing left to be ended, init need not look for it either.
+        if self.leave || self.tree_empty {
             let _ = self.init.tell(&ToInit::Leave, None);
         }
     }
@@ -668,6 +669,7 @@ impl Session {
             FromInit::Stopped { signal } => {
                 if self.client == Client::Here {
                     // What it wrote before it stopped is shown before the caller stops as well.
+                    self.sources.iter_mut().for_each(|s| s.ready = true);
                     self.pump()?;
                     self.link
                         .send_control(&from(from_session::Kind::Stopped(signal as u32)))?;
