@@ -1,0 +1,527 @@
+//! Which form is it, and what does it ask for: launch, rsh, shell, or a verb. Pure: arguments in, a [`Command`]
+//! or an error out.
+
+use crate::args::{End, Found, Parsed, parse};
+use crate::messages::Failure;
+use crate::options::{Id, VERB_NAMES};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run something on a host.
+    Run(Run),
+    /// `queue hosts`.
+    Hosts {
+        /// As JSON.
+        json: bool,
+    },
+    /// `queue hosts remove NAME`.
+    RemoveHost {
+        /// The host.
+        name: String,
+        /// As JSON.
+        json: bool,
+    },
+    /// `--help`.
+    Help(Topic),
+    /// `--version`.
+    Version,
+    /// `-G`: show what ssh would show of its configuration.
+    PrintConfig {
+        /// The host.
+        host: String,
+        /// The account, or empty.
+        login: String,
+    },
+}
+
+/// Which help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Of `queue`.
+    Queue,
+    /// Of `qsh`.
+    Qsh,
+    /// Of `queue-sh`.
+    QueueSh,
+    /// Of a verb.
+    Hosts,
+}
+
+/// Something to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// How it was asked for, with the words.
+    pub what: What,
+    /// Where.
+    pub host: Target,
+    /// The account there, or empty for the same name.
+    pub login: String,
+    /// Which terminal.
+    pub tty: Tty,
+    /// Standard input is not read.
+    pub no_stdin: bool,
+    /// A file that gets the output as well.
+    pub tee: Option<PathBuf>,
+    /// How long a host may take to accept the connection, if that was said.
+    pub connect_timeout: Option<Duration>,
+    /// Variables that go along in the rsh form besides the usual ones: names, where `*` and `?` are patterns.
+    pub send_env: Vec<OsString>,
+    /// `NAME=VALUE` for the rsh form.
+    pub set_env: Vec<OsString>,
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// An argument list.
+    Launch(Vec<OsString>),
+    /// One string for the login shell there, or the login shell itself.
+    Rsh(Option<OsString>),
+    /// Arguments of `/bin/sh`.
+    Shell(Vec<OsString>),
+}
+
+/// Where to run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The best host.
+    Any,
+    /// Only this one.
+    Only(String),
+    /// This one if possible.
+    Prefer(String),
+}
+
+/// Which terminal to make there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tty {
+    /// One if stdin and stdout are terminals and we are in the foreground.
+    Auto,
+    /// For every standard descriptor that is a terminal (`-p`).
+    Full,
+    /// For input only (`-o`).
+    Input,
+    /// None (`-n`, the rsh form with a command, the shell form).
+    None,
+    /// For all three, if stdin is a terminal (`-t`, the rsh form without a command).
+    Login,
+    /// For all three, in any case (`-tt`).
+    Force,
+}
+
+/// Decides. `name` is `argv[0]`.
+///
+/// # Errors
+/// One line for the user, with the exit code of the form it came from.
+pub fn decide(name: &OsStr, args: &[OsString]) -> Result<Command, Failure> {
+    let base = name.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+    match base.strip_prefix(b"-").unwrap_or(base) {
+        b"qsh" => qsh(args).map_err(Failure::in_rsh),
+        b"queue-sh" => match args {
+            [one] if one == "--help" => Ok(Command::Help(Topic::QueueSh)),
+            [one] if one == "--version" => Ok(Command::Version),
+            _ => Ok(shell(args)),
+        },
+        _ => queue(args),
+    }
+}
+
+fn qsh(args: &[OsString]) -> Result<Command, Failure> {
+    let parsed = parse(args, true)?;
+    if let Some(c) = informative(&parsed.found, Topic::Qsh) {
+        return Ok(c);
+    }
+    rsh(&parsed, true)
+}
+
+fn queue(args: &[OsString]) -> Result<Command, Failure> {
+    match looks_like_shell(args) {
+        Shell::Yes => return Ok(shell(args)),
+        Shell::Unclear(flag) => {
+            return Err(Failure::own(format!(
+                "{flag} in front of a shell's arguments is ambiguous: say `queue-sh {flag} ...` for the shell's option, `queue {flag} -- COMMAND` for queue's"
+            )));
+        }
+        Shell::No => {}
+    }
+    let parsed = parse(args, false)?;
+    let verb = match (parsed.end, parsed.rest.first()) {
+        (End::Word, Some(w)) => VERB_NAMES.iter().find(|v| w == **v).copied(),
+        _ => None,
+    };
+    if let Some(verb) = verb {
+        return self::verb(verb, &parsed);
+    }
+    if let Some(c) = informative(&parsed.found, Topic::Queue) {
+        return Ok(c);
+    }
+    let only_launch = parsed.found.iter().find(|f| f.rsh.is_none() && !neutral(f));
+    let only_rsh = parsed.found.iter().find(|f| f.launch.is_none());
+    match (parsed.end, only_launch, only_rsh) {
+        (_, Some(l), Some(r)) => Err(Failure::own(format!(
+            "{} is of `queue ... -- COMMAND` and {} of the rsh form: say `qsh {} ... HOST` for the latter",
+            l.spelled, r.spelled, r.spelled
+        ))),
+        (End::Dashes, _, None) => launch(&parsed),
+        // Programs put these in front of `-- HOST`; by hand it is more often a slip.
+        (End::Dashes, _, Some(r)) if matches!(r.spelled.as_str(), "-t" | "-T") => Err(Failure::own(format!(
+            "{} with `--` is ambiguous: say `queue -p -- COMMAND` for a terminal, or `qsh {} HOST COMMAND`",
+            r.spelled, r.spelled
+        ))),
+        (End::Dashes | End::Word, None, _) => rsh(&parsed, false),
+        (End::Word, Some(l), _) => Err(needs_dashes(l, &parsed)),
+        (End::Nothing, Some(l), _) if matches!(l.launch, Some(o) if o.id == Id::Later) => {
+            Err(Failure::not_yet(&l.spelled))
+        }
+        (End::Nothing, ..) if args.is_empty() => Err(Failure::own(
+            "nothing to run: `queue -- COMMAND`, `queue HOST [COMMAND]` or `queue hosts`; `queue --help` tells more",
+        )),
+        (End::Nothing, ..) => Err(Failure::own(
+            "nothing to run: the command comes last, as in `queue [OPTIONS] -- COMMAND` or `queue [OPTIONS] HOST [COMMAND]`",
+        )),
+    }
+}
+
+/// Options of the launch form that make sense in the rsh form as well, where they are no letters of ssh's.
+fn neutral(f: &Found) -> bool {
+    f.launch.is_some_and(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Json | Id::Help | Id::Version))
+}
+
+fn needs_dashes(l: &Found, parsed: &Parsed<'_>) -> Failure {
+    let word = parsed.rest.first().map_or_else(String::new, |w| w.to_string_lossy().into_owned());
+    match l.spelled.as_str() {
+        "-p" | "-o" => Failure::own(format!(
+            "{0} in front of `{word}` is ambiguous: say `queue {0} -- {word} ...` to run that, or `qsh -t {word} ...` for a terminal on that host",
+            l.spelled
+        )),
+        s => Failure::own(format!("with {s} the command comes behind `--`: `queue {s} ... -- {word} ...`")),
+    }
+}
+
+/// `--help` and `--version`, wherever they stand among the options.
+fn informative(found: &[Found], topic: Topic) -> Option<Command> {
+    found.iter().find_map(|f| match f.launch?.id {
+        Id::Help => Some(Command::Help(topic)),
+        Id::Version => Some(Command::Version),
+        _ => None,
+    })
+}
+
+fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
+    let mut json = false;
+    for f in &parsed.found {
+        match f.launch.map(|o| o.id) {
+            Some(Id::Json) => json = true,
+            Some(Id::Help) => return Ok(Command::Help(Topic::Hosts)),
+            Some(Id::Version) => return Ok(Command::Version),
+            _ => {
+                return Err(Failure::own(format!(
+                    "{0} in front of `{verb}` is ambiguous: say `qsh {0} {verb} ...` for a host of that name, `queue {verb} --help` for the verb",
+                    f.spelled
+                )));
+            }
+        }
+    }
+    if verb != "hosts" {
+        return Err(Failure::not_yet(&format!("`queue {verb}`")));
+    }
+    let mut words = Vec::new();
+    for w in &parsed.rest[1..] {
+        match w.to_str() {
+            Some("--json") => json = true,
+            Some("--help") => return Ok(Command::Help(Topic::Hosts)),
+            Some(w) if !w.starts_with('-') => words.push(w),
+            _ => {
+                return Err(Failure::own(format!(
+                    "`queue hosts` does not know {}: it takes --json, --help and `remove NAME`",
+                    w.to_string_lossy()
+                )));
+            }
+        }
+    }
+    match words[..] {
+        [] => Ok(Command::Hosts { json }),
+        ["remove", name] => Ok(Command::RemoveHost { name: name.to_owned(), json }),
+        ["remove", ..] => Err(Failure::own("`queue hosts remove` takes one NAME")),
+        [other, ..] => Err(Failure::own(format!(
+            "`queue hosts` does not know `{other}`: it takes --json and `remove NAME` (a host named hosts is reached by `qsh hosts`)"
+        ))),
+    }
+}
+
+/// Collects what the options of either form set.
+struct Options {
+    host: Target,
+    login: String,
+    tty: Option<Tty>,
+    no_stdin: bool,
+    tee: Option<PathBuf>,
+    connect_timeout: Option<Duration>,
+    send_env: Vec<OsString>,
+    set_env: Vec<OsString>,
+}
+
+impl Options {
+    fn new() -> Self {
+        Self {
+            host: Target::Any,
+            login: String::new(),
+            tty: None,
+            no_stdin: false,
+            tee: None,
+            connect_timeout: None,
+            send_env: Vec::new(),
+            set_env: Vec::new(),
+        }
+    }
+
+    fn run(self, what: What, tty: Tty) -> Command {
+        Command::Run(Run {
+            what,
+            host: self.host,
+            login: self.login,
+            tty: self.tty.unwrap_or(tty),
+            no_stdin: self.no_stdin,
+            tee: self.tee,
+            connect_timeout: self.connect_timeout,
+            send_env: self.send_env,
+            set_env: self.set_env,
+        })
+    }
+}
+
+fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
+    let mut o = Options::new();
+    // The last one that names a class counts; the other later options refuse at once.
+    let mut class = (OsString::from("now"), String::new());
+    for f in &parsed.found {
+        let Some(opt) = f.launch else { continue };
+        match opt.id {
+            Id::Interactive => class = ("now".into(), String::new()),
+            Id::Queue => class = ("wait".into(), f.spelled.clone()),
+            Id::Class => class = (f.value.clone(), format!("{} {}", f.spelled, f.value.to_string_lossy())),
+            Id::Host => o.host = target(&f.value, &f.spelled, Target::Only)?,
+            Id::Prefer => o.host = target(&f.value, &f.spelled, Target::Prefer)?,
+            Id::PtyFull => o.tty = Some(Tty::Full),
+            Id::PtyInput => o.tty = Some(Tty::Input),
+            Id::PtyNone => o.tty = Some(Tty::None),
+            Id::NoStdin => o.no_stdin = true,
+            Id::Login => o.login = text(&f.value, &f.spelled)?,
+            Id::Tee => o.tee = Some(f.value.clone().into()),
+            Id::Json => return Err(Failure::own("--json is for verbs, as in `queue hosts --json`")),
+            _ => return Err(Failure::not_yet(&f.spelled)),
+        }
+    }
+    if class.0 != "now" {
+        return Err(Failure::not_yet(&format!("{} (a job that waits in a queue)", class.1)));
+    }
+    if parsed.rest.is_empty() {
+        return Err(Failure::own("nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`"));
+    }
+    if parsed.rest[0].is_empty() {
+        return Err(Failure::own("the command behind `--` is an empty word"));
+    }
+    no_descriptors(parsed.rest)?;
+    Ok(o.run(What::Launch(parsed.rest.to_vec()), Tty::Auto))
+}
+
+fn shell(args: &[OsString]) -> Command {
+    Options::new().run(What::Shell(args.to_vec()), Tty::None)
+}
+
+fn rsh(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
+    rsh_command(parsed, qsh).map_err(Failure::in_rsh)
+}
+
+fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
+    let mut o = Options::new();
+    let (mut subsystem, mut print_config) = (false, false);
+    for f in &parsed.found {
+        let Some(opt) = f.rsh.or(f.launch) else { continue };
+        match opt.id {
+            Id::Login => o.login = text(&f.value, &f.spelled)?,
+            Id::NullStdin | Id::NoStdin => o.no_stdin = true,
+            Id::Tty => o.tty = Some(if matches!(o.tty, Some(Tty::Login | Tty::Force)) { Tty::Force } else { Tty::Login }),
+            Id::NoTty => o.tty = Some(Tty::None),
+            Id::Subsystem => subsystem = true,
+            Id::PrintConfig => print_config = true,
+            Id::SshOption => ssh_option(&f.value, &mut o)?,
+            Id::Tee => o.tee = Some(f.value.clone().into()),
+            Id::Port | Id::Ignored => {}
+            Id::Refused => {
+                return Err(Failure::own(format!(
+                    "{} is not done here: qsh runs commands and forwards no connections",
+                    f.spelled
+                )));
+            }
+            _ => return Err(Failure::own(format!("{} does not belong to the rsh form", f.spelled))),
+        }
+    }
+    let program = if qsh { "qsh" } else { "queue" };
+    let Some((host, words)) = parsed.rest.split_first() else {
+        return Err(Failure::own(format!("no host: `{program} [OPTIONS] [USER@]HOST [COMMAND...]`")));
+    };
+    let host = text(host, "HOST")?;
+    let (user, host) = host.rsplit_once('@').map_or(("", host.as_str()), |(u, h)| (u, h));
+    if o.login.is_empty() {
+        user.clone_into(&mut o.login);
+    }
+    o.host = target(OsStr::new(host), "HOST", Target::Only)?;
+    if print_config {
+        return Ok(Command::PrintConfig { host: host.to_owned(), login: o.login });
+    }
+    // GNU parallel and others put a `--` behind the host as well; ssh drops it.
+    let words = match words.split_first() {
+        Some((dashes, rest)) if dashes == "--" => rest,
+        _ => words,
+    };
+    no_descriptors(words)?;
+    let mut command = words.join(OsStr::new(" "));
+    if subsystem {
+        if command != "sftp" {
+            return Err(Failure::own(format!("no such subsystem: `{}`", command.to_string_lossy())));
+        }
+        command = SFTP.into();
+    }
+    let (command, tty) = if command.is_empty() { (None, Tty::Login) } else { (Some(command), Tty::None) };
+    Ok(o.run(What::Rsh(command), tty))
+}
+
+/// Where distributions keep the program behind ssh's subsystem. Said to `/bin/sh`, because a login shell
+/// may be any.
+const SFTP: &str =
+    "exec /bin/sh -c 'PATH=$PATH:/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec; exec sftp-server'";
+
+/// `KEY=VALUE` or `KEY VALUE`, names in any case, as in `ssh_config(5)`. Unknown ones are ignored: they
+/// configure what we do not have.
+fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
+    let bytes = value.as_bytes();
+    let cut = bytes.iter().position(|b| matches!(b, b'=' | b' ' | b'\t')).unwrap_or(bytes.len());
+    let key = String::from_utf8_lossy(&bytes[..cut]).to_ascii_lowercase();
+    let rest = OsStr::from_bytes(bytes.get(cut + 1..).unwrap_or_default().trim_ascii());
+    let word = rest.to_string_lossy();
+    let words = || rest.as_bytes().split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
+    match key.as_str() {
+        "user" if o.login.is_empty() => o.login = text(rest, "-o User")?,
+        "connecttimeout" => {
+            o.connect_timeout = word.parse().ok().filter(|s| *s > 0).map(Duration::from_secs);
+        }
+        "stdinnull" => o.no_stdin |= word.eq_ignore_ascii_case("yes"),
+        "sendenv" => o.send_env.extend(words().map(|w| OsStr::from_bytes(w).to_owned())),
+        "setenv" => o.set_env.push(rest.to_owned()),
+        "requesttty" => {
+            o.tty = match word.to_ascii_lowercase().as_str() {
+                "no" => Some(Tty::None),
+                "yes" => Some(Tty::Login),
+                "force" => Some(Tty::Force),
+                _ => o.tty,
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Target, Failure> {
+    let name = text(name, spelled)?;
+    if name == "+" {
+        return Ok(Target::Any);
+    }
+    if name.is_empty() || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err(Failure::own(format!("{spelled}: `{name}` is no host name")));
+    }
+    Ok(named(name))
+}
+
+fn text(value: &OsStr, spelled: &str) -> Result<String, Failure> {
+    value.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::own(format!("{spelled}: `{}` is not valid UTF-8", value.to_string_lossy()))
+    })
+}
+
+/// `<(...)` and its like name a descriptor of the shell here, which cannot travel.
+fn no_descriptors(words: &[OsString]) -> Result<(), Failure> {
+    let names_descriptor = |w: &[u8]| {
+        [&b"/dev/fd/"[..], b"/proc/self/fd/"].iter().any(|dir| {
+            w.strip_prefix(*dir)
+                .and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok())
+                .is_some_and(|n| n > 2)
+        })
+    };
+    match words.iter().find(|w| {
+        names_descriptor(w.as_bytes())
+            || w.as_bytes().splitn(2, |b| *b == b'=').nth(1).is_some_and(names_descriptor)
+    }) {
+        Some(w) => Err(Failure::own(format!(
+            "`{}` is a descriptor of this shell and cannot go to another host: use a pipe or a file instead of <(...)",
+            w.to_string_lossy()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether arguments are a shell's.
+#[derive(Debug, PartialEq, Eq)]
+enum Shell {
+    Yes,
+    No,
+    /// They could be, but for this option, which is also ours.
+    Unclear(String),
+}
+
+/// Letters that `sh` takes and that stand alone. Those which take a value here (`-l`, `-h`) or are not sh's are
+/// left out.
+const SH_LETTERS: &[u8] = b"abefimnpqsuvxCEIV";
+/// Of these, the letters that are options of the launch form here: they make it unclear which is meant.
+const OURS: &[u8] = b"bimnopq";
+
+/// `-c` among a shell's options, or a script: a first word with a `/`.
+fn looks_like_shell(args: &[OsString]) -> Shell {
+    let mut unclear = None;
+    let verdict = |unclear: Option<String>| unclear.map_or(Shell::Yes, Shell::Unclear);
+    let mut at = 0;
+    while let Some(arg) = args.get(at).map(|a| a.as_bytes()) {
+        at += 1;
+        let letters = match arg {
+            [b'-' | b'+', rest @ ..] if !rest.is_empty() && rest[0] != b'-' => rest,
+            [b'-', ..] | [b'+'] | [] => return Shell::No,
+            // `host:/path` and `user@host` are for the rsh form to refuse.
+            word if word.contains(&b'/') => return verdict(unclear),
+            _ => return Shell::No,
+        };
+        let takes_name = letters.last() == Some(&b'o');
+        let flags = if takes_name { &letters[..letters.len() - 1] } else { letters };
+        if !flags.iter().all(|b| SH_LETTERS.contains(b) || *b == b'c') {
+            return Shell::No;
+        }
+        if flags.contains(&b'c') {
+            return if arg[0] == b'-' { verdict(unclear) } else { Shell::No };
+        }
+        if takes_name {
+            // `-o pipefail` has the name of a shell's option behind it; anything else is not a shell's.
+            if !args.get(at).is_some_and(|n| SH_OPTIONS.contains(&n.as_bytes())) {
+                return Shell::No;
+            }
+            at += 1;
+        } else if arg[0] == b'-' && letters.iter().all(|b| OURS.contains(b)) {
+            unclear.get_or_insert_with(|| String::from_utf8_lossy(arg).into_owned());
+        }
+    }
+    Shell::No
+}
+
+/// Names that `sh -o` takes (dash's and bash's).
+const SH_OPTIONS: &[&[u8]] = &[
+    b"allexport", b"braceexpand", b"emacs", b"errexit", b"errtrace", b"functrace", b"hashall", b"histexpand",
+    b"history", b"ignoreeof", b"interactive", b"keyword", b"monitor", b"noclobber", b"noexec", b"noglob", b"nolog",
+    b"notify", b"nounset", b"onecmd", b"physical", b"pipefail", b"posix", b"privileged", b"stdin", b"verbose", b"vi",
+    b"xtrace",
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! The grammar as a table: what was typed, and what it means in one line.
+
+use super::*;
+use std::fmt::Write as _;
+
+/// Splits at blanks; `%` stands for a blank inside a word, `''` for an empty word.
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(|w| if w == "''" { OsString::new() } else { w.replace('%', " ").into() }).collect()
+}
+
+fn join(v: &[OsString]) -> String {
+    v.join(OsStr::new("|")).to_string_lossy().into_owned()
+}
+
+/// The meaning in one line: form, place, then only what differs from the default.
+fn meaning(line: &str) -> String {
+    let all = words(line);
+    match decide(&all[0], &all[1..]) {
+        Err(e) => format!("{} {}", e.code(), e.text),
+        Ok(Command::Run(r)) => {
+            let mut s = match &r.what {
+                What::Launch(v) => format!("launch {}", join(v)),
+                What::Shell(v) => format!("sh {}", join(v)),
+                What::Rsh(Some(c)) => format!("rsh {}", c.to_string_lossy()),
+                What::Rsh(None) => "rsh login".to_owned(),
+            };
+            let _ = match &r.host {
+                Target::Any => write!(s, " @+"),
+                Target::Only(h) => write!(s, " @{h}"),
+                Target::Prefer(h) => write!(s, " @~{h}"),
+            };
+            let default = match &r.what {
+                What::Launch(_) => Tty::Auto,
+                What::Rsh(None) => Tty::Login,
+                _ => Tty::None,
+            };
+            if r.tty != default {
+                let _ = write!(s, " tty={:?}", r.tty);
+            }
+            if !r.login.is_empty() {
+                let _ = write!(s, " as {}", r.login);
+            }
+            if r.no_stdin {
+                s += " <null";
+            }
+            if let Some(t) = &r.tee {
+                let _ = write!(s, " tee={}", t.display());
+            }
+            if let Some(t) = r.connect_timeout {
+                let _ = write!(s, " within={}", t.as_secs());
+            }
+            for e in r.send_env.iter().chain(&r.set_env) {
+                let _ = write!(s, " env:{}", e.to_string_lossy());
+            }
+            s
+        }
+        Ok(other) => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn launch_form() {
+    for (typed, means) in [
+        ("queue -- ls -l", "launch ls|-l @+"),
+        ("queue -i -- matlab", "launch matlab @+"),
+        ("queue --interactive -- x", "launch x @+"),
+        ("queue --immediate -- x", "launch x @+"),
+        ("queue -h B -n -- hostname", "launch hostname @B tty=None"),
+        ("queue -hB -- x", "launch x @B"),
+        ("queue --host B -- x", "launch x @B"),
+        ("queue --host=B -- x", "launch x @B"),
+        ("queue -h + -- hostname", "launch hostname @+"),
+        ("queue -H B -n -- hostname", "launch hostname @~B tty=None"),
+        ("queue --prefer=B -- x", "launch x @~B"),
+        ("queue -h A -H B -- x", "launch x @~B"),
+        ("queue -H B -h A -- x", "launch x @A"),
+        ("queue -p -- vim a b", "launch vim|a|b @+ tty=Full"),
+        ("queue -o -- x", "launch x @+ tty=Input"),
+        ("queue -o -- a=b", "launch a=b @+ tty=Input"),
+        ("queue -in -- x", "launch x @+ tty=None"),
+        ("queue -p -n -- x", "launch x @+ tty=None"),
+        ("queue -pihB -- x", "launch x @B tty=Full"),
+        ("queue -l bob -- x", "launch x @+ as bob"),
+        ("queue -lbob -- x", "launch x @+ as bob"),
+        ("queue --no-stdin -- x", "launch x @+ <null"),
+        ("queue --tee F -- x", "launch x @+ tee=F"),
+        ("queue --tee=F -- x", "launch x @+ tee=F"),
+        ("queue -d now -- x", "launch x @+"),
+        ("queue -q -i -- x", "launch x @+"),
+        ("queue -- -x", "launch -x @+"),
+        ("queue -- -- x", "launch --|x @+"),
+        ("queue -- hosts", "launch hosts @+"),
+        ("queue -h hosts -- x", "launch x @hosts"),
+        ("queue -- a%b ''", "launch a b| @+"),
+        ("/usr/bin/queue -- x", "launch x @+"),
+        ("queue -- sh -c echo", "launch sh|-c|echo @+"),
+        ("queue -- cat /dev/fd/2 /dev/fd/x fd/63", "launch cat|/dev/fd/2|/dev/fd/x|fd/63 @+"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+}
+
+#[test]
+fn rsh_form() {
+    for (typed, means) in [
+        ("queue h2", "rsh login @h2"),
+        ("queue +", "rsh login @+"),
+        ("queue h2 ''", "rsh login @h2"),
+        ("queue h2 ls -l /", "rsh ls -l / @h2"),
+        ("queue h2 ls -- x", "rsh ls -- x @h2"),
+        ("queue bob@h2 id", "rsh id @h2 as bob"),
+        ("queue a@b@h2 id", "rsh id @h2 as a@b"),
+        ("queue -l alice bob@h2 id", "rsh id @h2 as alice"),
+        ("queue -lalice h2 id", "rsh id @h2 as alice"),
+        ("queue -nx h2 id", "rsh id @h2 <null"),
+        ("queue -q h2 id", "rsh id @h2"),
+        ("queue -4 -6 -X -x h2 id", "rsh id @h2"),
+        ("queue -p 22 h2 id", "rsh id @h2"),
+        ("queue -p22 h2 id", "rsh id @h2"),
+        ("queue -np 22 h2 id", "rsh id @h2 <null"),
+        ("queue -o BatchMode=yes h2 id", "rsh id @h2"),
+        ("queue -oBatchMode=yes h2 id", "rsh id @h2"),
+        ("queue -o SendEnv=GIT_PROTOCOL h2 git-upload-pack%'x'", "rsh git-upload-pack 'x' @h2 env:GIT_PROTOCOL"),
+        ("queue -o SetEnv=A=B%C h2 env", "rsh env @h2 env:A=B C"),
+        ("queue -o User=bob h2 id", "rsh id @h2 as bob"),
+        ("queue -o ConnectTimeout=5 h2 id", "rsh id @h2 within=5"),
+        ("queue -t h2 vim", "rsh vim @h2 tty=Login"),
+        ("queue -tt h2 vim", "rsh vim @h2 tty=Force"),
+        ("queue -t -t h2 vim", "rsh vim @h2 tty=Force"),
+        ("queue -T h2", "rsh login @h2 tty=None"),
+        ("queue -o RequestTTY=no h2", "rsh login @h2 tty=None"),
+        ("queue -o RequestTTY=force h2 x", "rsh x @h2 tty=Force"),
+        ("queue --tee F h2 x", "rsh x @h2 tee=F"),
+        ("queue --no-stdin h2 x", "rsh x @h2 <null"),
+        ("queue -l alice h2 rsync --server -e.Lsfx . rel/dir", "rsh rsync --server -e.Lsfx . rel/dir @h2 as alice"),
+        // As scp has it.
+        (
+            "queue -x -oPermitLocalCommand=no -oClearAllForwardings=yes -oRemoteCommand=none -oRequestTTY=no -l bob -- h2 scp%-t%.",
+            "rsh scp -t . @h2 as bob",
+        ),
+        ("queue -oForwardX11%no -x -- h2 id", "rsh id @h2"),
+        ("queue -G h2", "PrintConfig { host: \"h2\", login: \"\" }"),
+        ("queue -G bob@h2", "PrintConfig { host: \"h2\", login: \"bob\" }"),
+        ("qsh h2 uptime", "rsh uptime @h2"),
+        ("qsh hosts uptime", "rsh uptime @hosts"),
+        ("qsh + hostname", "rsh hostname @+"),
+        ("qsh -l bob B ls -l /", "rsh ls -l / @B as bob"),
+        ("qsh -- h2 ls", "rsh ls @h2"),
+        ("qsh h2 -- exec%perl", "rsh exec perl @h2"),
+        ("qsh -2 -a -x -lbob h2 date", "rsh date @h2 as bob"),
+        ("qsh -i id_rsa -F none -e none -c aes h2 date", "rsh date @h2"),
+        ("/opt/bin/qsh -p 22 h2", "rsh login @h2"),
+        ("qsh -o %User%bob h2", "rsh login @h2"),
+        ("qsh h2 -l", "rsh -l @h2"),
+        ("qsh h2 ls % ''", "rsh ls    @h2"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+    assert!(meaning("queue -x -s -- h2 sftp").contains("exec sftp-server"));
+}
+
+#[test]
+fn shell_form() {
+    for (typed, means) in [
+        ("queue -c echo%hi", "sh -c|echo hi @+"),
+        ("queue -ec x", "sh -ec|x @+"),
+        ("queue -xec x name a b", "sh -xec|x|name|a|b @+"),
+        ("queue -e -c x", "sh -e|-c|x @+"),
+        ("queue -eu -o pipefail -c x", "sh -eu|-o|pipefail|-c|x @+"),
+        ("queue -euo pipefail -c x", "sh -euo|pipefail|-c|x @+"),
+        ("queue -o errexit -c x", "sh -o|errexit|-c|x @+"),
+        ("queue +e -c x", "sh +e|-c|x @+"),
+        ("queue -c -- hosts", "sh -c|--|hosts @+"),
+        ("queue -c hosts", "sh -c|hosts @+"),
+        ("queue ./libtool --mode=link gcc", "sh ./libtool|--mode=link|gcc @+"),
+        ("queue /bin/script -h x", "sh /bin/script|-h|x @+"),
+        ("queue -e ./configure", "sh -e|./configure @+"),
+        ("queue -x ./configure", "sh -x|./configure @+"),
+        ("queue-sh", "sh  @+"),
+        ("queue-sh -c x", "sh -c|x @+"),
+        ("queue-sh -i -c x", "sh -i|-c|x @+"),
+        ("queue-sh script", "sh script @+"),
+        ("queue-sh hosts", "sh hosts @+"),
+        ("-queue-sh", "sh  @+"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+}
+
+#[test]
+fn verbs_and_information() {
+    for (typed, means) in [
+        ("queue hosts", "Hosts { json: false }"),
+        ("queue hosts --json", "Hosts { json: true }"),
+        ("queue --json hosts", "Hosts { json: true }"),
+        ("queue hosts --help", "Help(Hosts)"),
+        ("queue hosts remove h2", "RemoveHost { name: \"h2\", json: false }"),
+        ("queue --help", "Help(Queue)"),
+        ("queue -n --help -- x", "Help(Queue)"),
+        ("queue --version", "Version"),
+        ("qsh --help", "Help(Qsh)"),
+        ("qsh --version", "Version"),
+        ("queue-sh --help", "Help(QueueSh)"),
+        ("queue-sh --version", "Version"),
+        ("queue-sh --version x", "sh --version|x @+"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+}
+
+#[test]
+fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
+    for (typed, code, part) in [
+        ("queue", 125, "queue -- COMMAND"),
+        ("queue --", 125, "nothing to run behind"),
+        ("queue -- ''", 125, "empty word"),
+        ("queue -h", 125, "help is --help"),
+        ("queue -h B", 125, "nothing to run"),
+        ("queue -h B hostname", 125, "behind `--`"),
+        ("queue -i hostname", 125, "behind `--`"),
+        ("queue -H B hostname", 125, "behind `--`"),
+        ("queue -b make", 125, "behind `--`"),
+        ("queue -p h2 vim", 125, "qsh -t h2"),
+        ("queue -o h2 vim", 125, "qsh -t h2"),
+        ("queue -t -- vim", 125, "qsh -t HOST"),
+        ("queue -x -i -- vim", 125, "qsh -x"),
+        ("queue -h B -o A=B h2", 125, "qsh -o"),
+        ("queue -Z -- x", 125, "unknown option -Z"),
+        ("queue -nZ h2", 125, "unknown option -Z in -nZ"),
+        ("queue --frob -- x", 125, "unknown option --frob"),
+        ("queue --no-stdin=1 -- x", 125, "takes no value"),
+        ("queue --tee", 125, "--tee needs a value: FILE"),
+        ("queue -b -- x", 125, "-b is not in this version yet"),
+        ("queue -r -- x", 125, "-r is not in this version yet"),
+        ("queue --batch -- x", 125, "--batch is not"),
+        ("queue -w -- x", 125, "-w is not"),
+        ("queue -q -- x", 125, "-q (a job that waits"),
+        ("queue -i -q -- x", 125, "-q (a job that waits"),
+        ("queue -d sas -- x", 125, "-d sas (a job that waits"),
+        ("queue -q --class=now -d sas -- x", 125, "-d sas"),
+        ("queue --cores 4 -- x", 125, "--cores is not"),
+        ("queue -R a>=b -- x", 125, "-R is not"),
+        ("queue --mem=4G", 125, "--mem is not"),
+        ("queue --json -- x", 125, "is for verbs"),
+        ("queue jobs", 125, "`queue jobs` is not in this version yet"),
+        ("queue kill 12", 125, "`queue kill` is not"),
+        ("queue top", 125, "`queue top` is not"),
+        ("queue web", 125, "`queue web` is not"),
+        ("queue admin x --y", 125, "`queue admin` is not"),
+        ("queue -n hosts", 125, "qsh -n hosts"),
+        ("queue hosts uptime", 125, "qsh hosts"),
+        ("queue hosts remove", 125, "one NAME"),
+        ("queue hosts remove a b", 125, "one NAME"),
+        ("queue hosts --frob", 125, "--frob"),
+        ("queue -n ./script", 125, "queue-sh -n"),
+        ("queue -i -c x", 125, "queue-sh -i"),
+        ("queue -h B ./script", 125, "behind `--`"),
+        ("queue -l bob ./script", 255, "no host name"),
+        ("queue -- cat /dev/fd/63", 125, "<(...)"),
+        ("queue -- cat --file=/proc/self/fd/12", 125, "<(...)"),
+        ("qsh h2 cat /dev/fd/63", 255, "<(...)"),
+        ("queue h2 cat /dev/fd/63", 255, "<(...)"),
+        ("qsh", 255, "no host"),
+        ("qsh -l", 255, "needs a value: USER"),
+        ("qsh -h h2", 255, "unknown option -h"),
+        ("qsh -N h2", 255, "-N is not done here"),
+        ("qsh -L 1:h:2 h2", 255, "-L is not done here"),
+        ("qsh -i h2", 255, "no host"),
+        ("qsh --host h2 x", 255, "--host does not belong"),
+        ("qsh @ x", 255, "no host name"),
+        ("qsh -s h2 nfs", 255, "no such subsystem"),
+        ("qsh a%b x", 255, "no host name"),
+    ] {
+        let got = meaning(typed);
+        assert!(got.starts_with(&format!("{code} ")) && got.contains(part), "{typed}\n  gave: {got}");
+        assert!(!got.contains('\n'));
+    }
+}
+
+#[test]
+fn every_later_option_is_refused_and_never_taken_for_a_host() {
+    for o in crate::options::LATER {
+        for spelled in
+            o.short.chars().map(|c| format!("-{c}")).chain(o.long.iter().map(|w| format!("--{w}")))
+        {
+            let value = if o.value.is_empty() { "" } else { "1" };
+            let got = meaning(&format!("queue {spelled} {value} -- true"));
+            assert!(got.starts_with("125 ") && got.contains("not in this version yet"), "{spelled}: {got}");
+        }
+    }
+    for v in VERB_NAMES.iter().filter(|v| **v != "hosts") {
+        assert!(meaning(&format!("queue {v}")).contains("not in this version yet"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The one table of options: the parser, `--help`, and the tests that compare the manual pages all read it.
+//! Pure data.
+//!
+//! It is a table and not clap because the grammar is rsh's: options end at the host, `-h` takes a value, `-p` and
+//! `-o` mean one thing or another by what follows, and the front end is in the path of every recipe of a make,
+//! where building a parser costs more than parsing.
+
+/// What an option is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Id {
+    Interactive,
+    Batch,
+    Queue,
+    Wait,
+    Class,
+    Host,
+    Prefer,
+    PtyFull,
+    PtyInput,
+    PtyNone,
+    NoStdin,
+    Login,
+    Tee,
+    Json,
+    Help,
+    Version,
+    /// Known to the interface, not to this version.
+    Later,
+    NullStdin,
+    Tty,
+    NoTty,
+    Subsystem,
+    Port,
+    SshOption,
+    PrintConfig,
+    /// Means something to ssh and nothing here.
+    Ignored,
+    /// Means something that we cannot do: refused rather than ignored.
+    Refused,
+}
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// What it is.
+    pub id: Id,
+    /// Its letters.
+    pub short: &'static str,
+    /// Its words, without the dashes.
+    pub long: &'static [&'static str],
+    /// Name of its value, or empty.
+    pub value: &'static str,
+    /// What it does, with its default, for `--help`.
+    pub help: &'static str,
+}
+
+const fn opt(id: Id, short: &'static str, long: &'static [&'static str], value: &'static str, help: &'static str) -> Opt {
+    Opt { id, short, long, value, help }
+}
+
+/// Options of the launch form, `queue [OPTIONS] -- COMMAND`.
+#[rustfmt::skip]
+pub const LAUNCH: &[Opt] = &[
+    opt(Id::Interactive, "i", &["interactive", "immediate"], "", "run now on the best host, wired to this terminal (default)"),
+    opt(Id::Host, "h", &["host"], "HOST", "only that host; `+` is any (default: any)"),
+    opt(Id::Prefer, "H", &["prefer"], "HOST", "that host if it is up and willing, else the best"),
+    opt(Id::PtyFull, "p", &[], "", "a terminal there for each of stdin, stdout, stderr that is one here"),
+    opt(Id::PtyInput, "o", &[], "", "a terminal there for input only; output stays in pipes"),
+    opt(Id::PtyNone, "n", &[], "", "no terminal there, pipes only (default: a terminal if stdin and stdout are one and we are in the foreground)"),
+    opt(Id::NoStdin, "", &["no-stdin"], "", "do not read stdin: the command gets /dev/null"),
+    opt(Id::Login, "l", &[], "USER", "run as that user there, if that host allows it (default: the same name)"),
+    opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first; should FILE fail, the output goes on and the exit code is 125 where it would have been 0"),
+    opt(Id::Class, "d", &["class", "spooldir", "queuedir"], "NAME", "job class (default: now)"),
+    opt(Id::Help, "", &["help"], "", "show this on standard output and exit 0"),
+    opt(Id::Version, "", &["version"], "", "show the version and exit 0"),
+    opt(Id::Json, "", &["json"], "", "machine-readable output of verbs"),
+];
+
+/// Options of the launch form that the interface has and this version has not: they are recognised and refused.
+#[rustfmt::skip]
+pub const LATER: &[Opt] = &[
+    opt(Id::Batch, "br", &["batch"], "", "durable job: print its id and return at once"),
+    opt(Id::Queue, "q", &["queue"], "", "wait for a free slot instead of starting at once"),
+    opt(Id::Wait, "w", &["wait"], "", "stay attached to a batch job"),
+    opt(Id::Later, "", &["cores"], "N", "cores that the job needs"),
+    opt(Id::Later, "", &["mem"], "SIZE", "memory that it needs"),
+    opt(Id::Later, "", &["gpus"], "N", "GPUs that it needs"),
+    opt(Id::Later, "", &["disk"], "SIZE", "disk space that it needs"),
+    opt(Id::Later, "R", &[], "EXPR", "advertised resources that it needs"),
+    opt(Id::Later, "", &["name"], "NAME", "name of the job"),
+    opt(Id::Later, "", &["group"], "NAME", "group of jobs"),
+    opt(Id::Later, "", &["priority"], "N", "before or after others"),
+    opt(Id::Later, "", &["retries"], "N", "how often to try again"),
+    opt(Id::Later, "", &["time"], "TIME", "how long it may run"),
+    opt(Id::Later, "", &["after"], "IDS", "jobs that must have ended well"),
+    opt(Id::Later, "", &["at"], "TIME", "not before"),
+    opt(Id::Later, "", &["array"], "RANGE", "one task for each number"),
+    opt(Id::Later, "", &["limit"], "NAME[:N]", "counts against a limit"),
+    opt(Id::Later, "", &["output"], "FILE", "where its output goes"),
+    opt(Id::Later, "", &["error"], "FILE", "where its error output goes"),
+    opt(Id::Later, "", &["mail"], "WHEN", "when to send mail"),
+    opt(Id::Later, "", &["mail-to"], "ADDRESS", "where to send it"),
+    opt(Id::Later, "", &["dedupe"], "", "not if the same job is there already"),
+    opt(Id::Later, "", &["restart"], "POLICY", "what to do when its host is lost"),
+    opt(Id::Later, "", &["checkpoint"], "MODE", "how it is checkpointed"),
+];
+
+/// Options of the rsh form, as programs pass them to an "rsh" command.
+#[rustfmt::skip]
+pub const RSH: &[Opt] = &[
+    opt(Id::Login, "l", &[], "USER", "run as that user there, if that host allows it (default: the same name)"),
+    opt(Id::NullStdin, "n", &[], "", "stdin from /dev/null"),
+    opt(Id::Tty, "t", &[], "", "a terminal there if stdin is one here; twice: in any case (default: only without a command)"),
+    opt(Id::NoTty, "T", &[], "", "no terminal there"),
+    opt(Id::Subsystem, "s", &[], "", "the command is the name of a subsystem: sftp"),
+    opt(Id::SshOption, "o", &[], "KEY=VALUE", "of ssh's: User, RequestTTY, ConnectTimeout, SendEnv, SetEnv and StdinNull count, others are ignored"),
+    opt(Id::PrintConfig, "G", &[], "", "show what the options mean and exit 0"),
+    opt(Id::Port, "p", &[], "PORT", "ignored: the cluster knows its hosts' ports"),
+    opt(Id::Ignored, "xXqYaAkKCv1246", &[], "", "ignored"),
+];
+
+/// Further options of ssh that `qsh` takes, because there they cannot mean anything else.
+#[rustfmt::skip]
+pub const QSH: &[Opt] = &[
+    opt(Id::Ignored, "bBceEFiImPS", &[], "VALUE", "ignored, with its value"),
+    opt(Id::Ignored, "gMy", &[], "", "ignored"),
+    opt(Id::Refused, "DJLORwWQ", &[], "VALUE", "refused: connections are not forwarded"),
+    opt(Id::Refused, "fNV", &[], "", "refused"),
+];
+
+/// The verbs, a closed list: what works, what it takes, what it does.
+#[rustfmt::skip]
+pub const VERBS: &[(&str, &str, &str)] = &[
+    ("hosts", "[--json]", "list the hosts of the cluster with their load"),
+    ("hosts remove", "NAME", "take a host out of the cluster for good (as root, on the authority's host)"),
+];
+
+/// Every first word that is a verb, now or in a later version.
+pub const VERB_NAMES: &[&str] = &[
+    "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry", "delete", "attach",
+    "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats", "history", "cron", "admin", "top",
+    "web",
+];
+
+/// Finds an option by its letter.
+pub fn by_letter(tables: &[&'static [Opt]], letter: char) -> Option<&'static Opt> {
+    tables.iter().flat_map(|t| t.iter()).find(|o| o.short.contains(letter))
+}
+
+/// Finds an option of the launch form by its word.
+pub fn by_word(word: &str) -> Option<&'static Opt> {
+    LAUNCH.iter().chain(LATER).find(|o| o.long.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_letter_or_word_means_two_things_in_one_form() {
+        for tables in [vec![LAUNCH, LATER], vec![RSH, QSH]] {
+            let mut letters = BTreeSet::new();
+            let mut words = BTreeSet::new();
+            for o in tables.iter().flat_map(|t| t.iter()) {
+                assert!(!o.help.is_empty() && !(o.short.is_empty() && o.long.is_empty()));
+                for c in o.short.chars() {
+                    assert!(letters.insert(c), "-{c} twice");
+                }
+                for w in o.long {
+                    assert!(words.insert(w), "--{w} twice");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn letters_of_both_forms_take_a_value_in_both_or_in_none() {
+        // The two that do not are told apart by what follows; see `args`.
+        for c in ('a'..='z').chain('A'..='Z').filter(|c| !matches!(c, 'p' | 'o')) {
+            if let (Some(a), Some(b)) = (by_letter(&[LAUNCH, LATER], c), by_letter(&[RSH], c)) {
+                assert_eq!(a.value.is_empty(), b.value.is_empty(), "-{c}");
+            }
+        }
+    }
+}
