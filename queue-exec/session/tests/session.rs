@@ -1,0 +1,340 @@
+//! The real session process and its init, with the test in the place of monitor and client.
+
+use libqueue::link::{Link, LinkError, wait};
+use libqueue::stream::{Channel, Event, HEAD};
+use libqueue::tls::{KeyPair, Peer, client_config};
+use libqueue::wire::{
+    Form, FromSession, Launch, LaunchError, Pty, SessionAnswer, ToSession, Winsize, from_session, to_session,
+};
+use nix::poll::PollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use prost::Message as _;
+use queue_exec::{client, protocol};
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Builds queue-init once and puts it beside the session binary, as it is installed.
+fn session_binary() -> PathBuf {
+    static ONCE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let session = PathBuf::from(env!("CARGO_BIN_EXE_queue-session"));
+        let profile = session.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let profile = if profile == "debug" { "dev" } else { profile };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "queue-init", "--profile", profile])
+            .status()
+            .unwrap();
+        assert!(built.success(), "queue-init builds");
+        session
+    })
+    .clone()
+}
+
+struct Run {
+    link: Link,
+    monitor: OwnedFd,
+    child: Child,
+    out: [Vec<u8>; 3],
+    ended: [bool; 3],
+    said: Vec<from_session::Kind>,
+}
+
+fn own_name() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name
+}
+
+fn packet(monitor: &OwnedFd) -> protocol::FromSession {
+    let mut buf = vec![0; protocol::PACKET_MAX];
+    wait(monitor.as_fd(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
+    let (n, _) = client::receive(monitor.as_fd(), &mut buf).unwrap();
+    protocol::FromSession::decode(&buf[..n]).unwrap()
+}
+
+/// Starts a session for a login; gives what the client has before TLS.
+fn claim(login: &str, launch: &[u8]) -> (OwnedFd, Child, TcpStream, KeyPair, [u8; 32]) {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let fd = theirs.as_raw_fd();
+    let mut command = Command::new(session_binary());
+    command.env_clear();
+    // SAFETY: dup2 is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            nix::errno::Errno::result(libc::dup2(fd, 3))?;
+            Ok(())
+        });
+    }
+    let child = command.spawn().unwrap();
+    drop(theirs);
+    let protocol::FromSession::Ready { session_key } = packet(&ours) else { panic!("not ready") };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let front = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    front.set_nodelay(true).unwrap();
+    let (back, _) = listener.accept().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let claim = protocol::ToSession::Claim {
+        nonce: [1; 16],
+        login: login.to_owned(),
+        ruser: own_name(),
+        rhost: "h1".into(),
+        host: "h2".into(),
+        request: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch).as_ref().try_into().unwrap(),
+        client_key: key.public(),
+        grant: b"the grant".to_vec(),
+        pam: false,
+        grace: 60,
+        cgroup: false,
+        uid_min: 0,
+        allow_root: true,
+        socket: "/nonexistent".into(),
+    };
+    client::send(ours.as_fd(), &claim.encode(), Some(back.as_fd())).unwrap();
+    (ours, child, front, key, session_key)
+}
+
+fn answer(front: &mut TcpStream) -> SessionAnswer {
+    front.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut head = [0; 2];
+    front.read_exact(&mut head).unwrap();
+    let mut body = vec![0; usize::from(u16::from_be_bytes(head))];
+    front.read_exact(&mut body).unwrap();
+    SessionAnswer::decode(&body[..]).unwrap()
+}
+
+impl Run {
+    fn start(launch: &Launch) -> Self {
+        let bytes = launch.encode_to_vec();
+        let (monitor, child, mut front, key, session_key) = claim(&own_name(), &bytes);
+        assert_eq!(answer(&mut front).grant, b"the grant");
+        assert_eq!(packet(&monitor), protocol::FromSession::Running);
+        let mut link =
+            Link::client(front.into(), client_config(&key, Peer::Pinned(session_key)).unwrap()).unwrap();
+        link.handshake(LIMIT, |e| panic!("{e:?}")).unwrap();
+        link.send_control(&bytes).unwrap();
+        link.flush_all(LIMIT).unwrap();
+        Self { link, monitor, child, out: Default::default(), ended: [false; 3], said: Vec::new() }
+    }
+
+    fn tell(&mut self, kind: to_session::Kind) {
+        self.link.send_control(&ToSession { kind: Some(kind) }.encode_to_vec()).unwrap();
+        self.link.flush_all(LIMIT).unwrap();
+    }
+
+    fn input(&mut self, bytes: &[u8]) {
+        let mut buf = [&[0; HEAD][..], bytes].concat();
+        self.link.send_data(Channel::Stdin, &mut buf, bytes.len()).unwrap();
+        self.link.flush_all(LIMIT).unwrap();
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !done(self) {
+            wait(self.link.socket(), PollFlags::POLLIN, end).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let (out, ended, said) = (&mut self.out, &mut self.ended, &mut self.said);
+            let mut got = [0; 3];
+            self.link
+                .receive(|e| match e {
+                    Event::Data(c, d) => {
+                        out[c as usize].extend_from_slice(d);
+                        got[c as usize] += d.len();
+                    }
+                    Event::Eof(c) => ended[c as usize] = true,
+                    Event::Closed(_) => {}
+                    Event::Control(m) => said.extend(FromSession::decode(m).unwrap().kind),
+                })
+                .unwrap_or_else(|e| panic!("{what}: {e}; so far {said:?}"));
+            for c in Channel::ALL {
+                self.link.consumed(c, got[c as usize]).unwrap();
+            }
+            self.link.flush_all(LIMIT).unwrap();
+        }
+    }
+
+    /// Waits for the status; gives it with the output.
+    fn finish(mut self) -> (Option<u32>, Option<u32>, [Vec<u8>; 3]) {
+        let over = |r: &Self| {
+            matches!(r.said.last(), Some(from_session::Kind::Ended(_) | from_session::Kind::Failed(_)))
+        };
+        self.until("the end", over);
+        let Some(from_session::Kind::Ended(e)) = self.said.last().cloned() else { panic!("{:?}", self.said) };
+        self.link.send_goodbye().unwrap();
+        self.link.flush_all(LIMIT).unwrap();
+        let out = std::mem::take(&mut self.out);
+        drop(self.link);
+        assert!(matches!(packet(&self.monitor), protocol::FromSession::Ended { .. }));
+        assert!(self.child.wait().unwrap().success());
+        (e.code, e.signal, out)
+    }
+}
+
+fn sh(script: &str) -> Launch {
+    Launch {
+        form: Form::Shell as i32,
+        argv: vec![b"-c".to_vec(), script.as_bytes().to_vec()],
+        env: vec![b"PATH=/usr/bin:/bin".to_vec(), b"TERM=vt100".to_vec()],
+        cwd: b"/tmp".to_vec(),
+        umask: Some(0o27),
+        ..Launch::default()
+    }
+}
+
+#[test]
+fn output_and_status_come_back() {
+    let mut l = sh("cat; echo err >&2; pwd; umask; exit 77");
+    let mut r = Run::start(&l);
+    r.input(b"in\n");
+    let eof = |r: &mut Run| {
+        r.link.send_eof(Channel::Stdin).unwrap();
+        r.link.flush_all(LIMIT).unwrap();
+    };
+    eof(&mut r);
+    let (code, signal, out) = r.finish();
+    assert_eq!((code, signal), (Some(77), None));
+    assert_eq!(String::from_utf8_lossy(&out[1]), "in\n/tmp\n0027\n");
+    assert_eq!(out[2], b"err\n");
+    l = sh("kill -SEGV $$");
+    let (code, signal, _) = Run::start(&l).finish();
+    assert_eq!((code, signal), (None, Some(11)));
+    l.no_stdin = true;
+    l.argv[1] = b"wc -c".to_vec();
+    assert_eq!(Run::start(&l).finish().2[1], b"0\n");
+}
+
+#[test]
+fn failures_are_told_apart() {
+    let fail = |l: &Launch| {
+        let mut r = Run::start(l);
+        r.until("the failure", |r| !r.said.is_empty());
+        match r.said.remove(0) {
+            from_session::Kind::Failed(f) => (LaunchError::try_from(f.code).unwrap(), f.text),
+            k => panic!("{k:?}"),
+        }
+    };
+    let launch = |program: &str| Launch {
+        argv: vec![program.as_bytes().to_vec()],
+        cwd: b"/".to_vec(),
+        ..Launch::default()
+    };
+    assert_eq!(fail(&launch("no-such-program")).0, LaunchError::NotFound);
+    assert_eq!(fail(&launch("/etc/passwd")).0, LaunchError::NotExecutable);
+    let (code, text) = fail(&Launch { cwd: b"/no/such/place".to_vec(), ..launch("true") });
+    assert_eq!(code, LaunchError::Directory);
+    assert!(text.contains("/no/such/place"), "{text}");
+    assert_eq!(fail(&Launch::default()).0, LaunchError::Request);
+}
+
+#[test]
+fn terminal_has_size_modes_and_job_control() {
+    let mut l = sh("stty size; stty -a | grep -o -- '-echo '; tty; read line; echo \"got $line\"; kill -STOP $$; echo on");
+    l.pty = Some(Pty {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        modes: None,
+        size: Some(Winsize { rows: 33, cols: 101, xpixel: 0, ypixel: 0 }),
+    });
+    let mut r = Run::start(&l);
+    r.until("the terminal's name", |r| String::from_utf8_lossy(&r.out[1]).contains("/dev/pts/"));
+    assert!(r.out[1].starts_with(b"33 101\r\n"), "{:?}", String::from_utf8_lossy(&r.out[1]));
+    r.input(b"hello\r");
+    r.until("the stop", |r| r.said.iter().any(|k| matches!(k, from_session::Kind::Stopped(19))));
+    assert!(String::from_utf8_lossy(&r.out[1]).contains("got hello"));
+    r.tell(to_session::Kind::Continue(libqueue::wire::Empty {}));
+    let (code, _, out) = r.finish();
+    assert_eq!(code, Some(0));
+    assert!(String::from_utf8_lossy(&out[1]).ends_with("on\r\n"));
+}
+
+#[test]
+fn signals_reach_the_foreground_group_once() {
+    let mut r = Run::start(&sh("trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.1; done"));
+    r.until("ready", |r| r.out[1].starts_with(b"ready"));
+    r.tell(to_session::Kind::Signal(10));
+    r.until("usr1", |r| r.out[1].ends_with(b"usr1\n"));
+    r.tell(to_session::Kind::Signal(15));
+    let (code, _, out) = r.finish();
+    assert_eq!((code, String::from_utf8_lossy(&out[1]).as_ref()), (Some(3), "ready\nusr1\nterm\n"));
+}
+
+fn gone(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_or(true, |s| s.rsplit_once(") ").is_some_and(|(_, r)| r.starts_with('Z')))
+}
+
+/// Neither a vanished client nor a command that left its children behind leaves a process.
+#[test]
+fn the_whole_tree_ends() {
+    // setsid: out of group and session; the double fork: out of the family.
+    let script = "setsid sh -c 'sleep 1000 & echo $!; trap \"\" HUP TERM; while :; do sleep 1; done' & wait";
+    let mut r = Run::start(&sh(script));
+    r.until("a pid", |r| r.out[1].ends_with(b"\n"));
+    let pid: i32 = String::from_utf8_lossy(&r.out[1]).trim().parse().unwrap();
+    assert!(!gone(pid));
+    let Run { link, mut child, .. } = r;
+    let start = Instant::now();
+    drop(link);
+    assert!(child.wait().unwrap().success());
+    assert!(gone(pid), "sleep lives on");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+
+    let (code, _, out) = Run::start(&sh("sleep 1000 & echo $!; exit 4")).finish();
+    assert_eq!(code, Some(4));
+    let pid: i32 = String::from_utf8_lossy(&out[1]).trim().parse().unwrap();
+    assert!(gone(pid), "sleep lives on");
+}
+
+/// The rsh form on a named host: what is left in the background stays, and its output is waited for.
+#[test]
+fn what_is_to_stay_stays() {
+    let l = Launch {
+        form: Form::Rsh as i32,
+        argv: vec![b"(sleep 0.3; echo late) & sleep 1000 >/dev/null 2>&1 & echo $!".to_vec()],
+        leave: true,
+        ..Launch::default()
+    };
+    let (code, _, out) = Run::start(&l).finish();
+    assert_eq!(code, Some(0));
+    let text = String::from_utf8_lossy(&out[1]).into_owned();
+    let pid: i32 = text.lines().next().unwrap().parse().unwrap();
+    assert!(text.ends_with("late\n"), "{text}");
+    assert!(!gone(pid), "sleep ended");
+    // SAFETY: no memory is involved; it is a process that this test started.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+#[test]
+fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
+    let (_, mut child, mut front, ..) = claim("no-such-account", b"");
+    let a = answer(&mut front);
+    assert!(a.grant.is_empty() && a.refused.contains("h2 has no account no-such-account"), "{a:?}");
+    child.wait().unwrap();
+
+    let bytes = sh("true").encode_to_vec();
+    let (monitor, mut child, mut front, key, session_key) = claim(&own_name(), &bytes);
+    answer(&mut front);
+    let mut link = Link::client(front.into(), client_config(&key, Peer::Pinned(session_key)).unwrap()).unwrap();
+    link.handshake(LIMIT, |_| {}).unwrap();
+    link.send_control(&sh("id").encode_to_vec()).unwrap();
+    link.flush_all(LIMIT).unwrap();
+    let mut said = Vec::new();
+    while said.is_empty() {
+        wait(link.socket(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
+        let r = link.receive(|e| {
+            if let Event::Control(m) = e {
+                said.extend(FromSession::decode(m).unwrap().kind);
+            }
+        });
+        assert!(!matches!(r, Err(LinkError::Protocol(_))));
+    }
+    let from_session::Kind::Failed(f) = &said[0] else { panic!("{said:?}") };
+    assert_eq!(f.code, LaunchError::Request as i32);
+    drop((link, monitor));
+    child.wait().unwrap();
+}
