@@ -1,0 +1,225 @@
+//! What goes into the engine and what comes out: plain data. The rooms that do input and output know these
+//! types; they do not know the engine.
+
+use libqueue::wire;
+use std::time::Duration;
+
+/// Time of the engine: since its start, by a clock that never jumps.
+pub type Now = Duration;
+/// Names a member connection, given by whoever opens or accepts it; never used twice.
+pub type ConnId = u64;
+/// Names a question, so that its answer finds the asker.
+pub type AskId = u64;
+
+/// A host as its certificate says it. Whoever makes one outside of tests has verified the authority's
+/// signature; the engine checks the rest (revocation, name, newer certificates).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Serial number of the certificate.
+    pub serial: u64,
+    /// Key of its TLS connections.
+    pub tls_key: [u8; 32],
+    /// The certificate itself.
+    pub cert: Vec<u8>,
+}
+
+/// A member as it is kept and passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The host.
+    pub host: Host,
+    /// Where it is reached; empty: not said.
+    pub address: String,
+    /// Whether it holds the authority.
+    pub authority: bool,
+}
+
+/// What the other end of a member connection said of itself first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Where others reach it.
+    pub address: String,
+    /// Random, made at its start.
+    pub boot: Vec<u8>,
+    /// Version of its software.
+    pub version: String,
+    /// How far its clock is ahead of ours, in seconds.
+    pub skew: i64,
+}
+
+/// A verified revocation list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Rises with each change.
+    pub version: u64,
+    /// Serial numbers that no longer count.
+    pub serials: Vec<u64>,
+    /// The signed list itself.
+    pub bytes: Vec<u8>,
+}
+
+/// What a member said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Its load; the sign of life.
+    Load(wire::Load),
+    /// Members that it knows.
+    Roster(Vec<Entry>),
+    /// The revocation list that it knows.
+    Revocations(Revoked),
+    /// It goes, with the reason.
+    Bye(String),
+}
+
+/// What happens to the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The time named by `Engine::wake` has come.
+    Tick,
+    /// A host opened a connection, showed its certificate and its key, and waits to be welcomed.
+    Arrived {
+        /// The connection.
+        conn: ConnId,
+        /// Who.
+        host: Host,
+        /// What it said.
+        hello: Hello,
+        /// IP address that it came from.
+        from: String,
+    },
+    /// A host that we dialled welcomed us.
+    Reached {
+        /// The connection.
+        conn: ConnId,
+        /// Who.
+        host: Host,
+        /// What it said.
+        hello: Hello,
+        /// IP address that it was reached at.
+        from: String,
+    },
+    /// Dialling failed.
+    DialFailed {
+        /// Who was dialled.
+        name: String,
+        /// Why, in one line.
+        text: String,
+        /// Whether the other end answered and said no.
+        refused: bool,
+    },
+    /// A connection ended.
+    Lost {
+        /// Which.
+        conn: ConnId,
+        /// Why, in one line.
+        text: String,
+    },
+    /// A message came in.
+    Heard {
+        /// From where.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// This host's load was measured.
+    OwnLoad(wire::Load),
+    /// Whether this host's queue-exec answers.
+    Monitor(bool),
+    /// A host was admitted here, or found on disk.
+    Joined(Entry),
+    /// A list came in from a local program.
+    Revoke(Revoked),
+    /// A local program asks where to run.
+    Place {
+        /// The question.
+        ask: AskId,
+        /// What is wanted.
+        place: wire::Place,
+    },
+    /// A local program asks for all hosts.
+    Hosts {
+        /// The question.
+        ask: AskId,
+    },
+    /// This daemon ends.
+    Stop,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Somebody has to do something.
+    Error,
+    /// Unusual.
+    Warn,
+    /// What an administrator wants to read afterwards.
+    Info,
+    /// For developers.
+    Debug,
+}
+
+/// What the engine wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Open a connection. Answered by `Reached` or `DialFailed`.
+    Dial {
+        /// Whom.
+        name: String,
+        /// Where.
+        address: String,
+        /// The key it has to show.
+        key: [u8; 32],
+    },
+    /// Say hello on this connection that arrived.
+    Welcome {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Send a message.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        message: wire::member::Kind,
+    },
+    /// Close a connection; no `Lost` is to follow.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Said before closing, if anything.
+        bye: Option<String>,
+    },
+    /// Answer a local program.
+    Answer {
+        /// Which question.
+        ask: AskId,
+        /// The answer.
+        reply: wire::reply::Kind,
+    },
+    /// Write a member down.
+    Keep(Entry),
+    /// Forget a member.
+    Forget(String),
+    /// Write the revocation list down and tell queue-exec.
+    Revoked(Vec<u8>),
+    /// Say something in the log.
+    Log(Level, String),
+}
+
+/// Collects effects, in order.
+#[derive(Debug, Default)]
+pub struct Effects(pub Vec<Effect>);
+
+impl Effects {
+    /// One more.
+    pub fn push(&mut self, e: Effect) {
+        self.0.push(e);
+    }
+
+    /// A log line.
+    pub fn log(&mut self, level: Level, text: impl Into<String>) {
+        self.push(Effect::Log(level, text.into()));
+    }
+}

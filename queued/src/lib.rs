@@ -1,0 +1,2 @@
+//! `queued`: the daemon, one per host.
+pub mod engine;
