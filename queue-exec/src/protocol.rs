@@ -280,6 +280,7 @@ impl Reply {
 
 /// The monitor's half of the talk with a session process.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one exists at a time, for as long as it takes to encode it")]
 pub enum ToSession {
     /// With the connection's descriptor: be this session. Everything in it was verified.
     Claim {

@@ -1,0 +1,149 @@
+//! The record of a live session, by which a restarted monitor finds it: one small file in a root-only
+//! directory. Knows the format; not what is done with it. Not synced: it has to survive the monitor, and a
+//! record of another boot says only that the session is gone.
+
+use crate::monitor::tree::Id;
+use queue_exec::codec::{hex, unhex};
+use queue_exec::ticket::Nonce;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+const FIRST_LINE: &str = "queue session 1";
+
+/// What is kept of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) nonce: Nonce,
+    /// The session process.
+    pub(crate) process: Id,
+    pub(crate) boot: String,
+    pub(crate) login: String,
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Its init process and the like, where there is no cgroup to find them by.
+    pub(crate) children: Vec<Id>,
+}
+
+impl Record {
+    fn file(dir: &Path, nonce: &Nonce) -> PathBuf {
+        dir.join(hex(nonce))
+    }
+
+    /// Writes or replaces it.
+    pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
+        let mut text = format!(
+            "{FIRST_LINE}\nprocess {} {}\nboot {}\nlogin {}\n",
+            self.process.0, self.process.1, self.boot, self.login
+        )
+        .into_bytes();
+        if let Some(p) = &self.cgroup {
+            text.extend_from_slice(b"cgroup ");
+            text.extend_from_slice(p.as_os_str().as_bytes());
+            text.push(b'\n');
+        }
+        for (pid, start) in &self.children {
+            text.extend_from_slice(format!("child {pid} {start}\n").as_bytes());
+        }
+        let path = Self::file(dir, &self.nonce);
+        let tmp = dir.join(format!(".{}", hex(&self.nonce)));
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&tmp)?
+            .write_all(&text)?;
+        fs::rename(tmp, path)
+    }
+
+    /// Removes it.
+    pub(crate) fn remove(dir: &Path, nonce: &Nonce) {
+        let _ = fs::remove_file(Self::file(dir, nonce));
+    }
+
+    /// All records there; files that are none are removed.
+    pub(crate) fn load(dir: &Path) -> Vec<Self> {
+        let mut all = Vec::new();
+        for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = e.file_name();
+            let Some(name) = name.to_str().filter(|n| n.trim_start_matches('.').len() == 32) else {
+                continue;
+            };
+            match unhex(name).and_then(|n| Self::parse(n, &fs::read_to_string(e.path()).ok()?)) {
+                Some(r) => all.push(r),
+                None => drop(fs::remove_file(e.path())),
+            }
+        }
+        all
+    }
+
+    fn parse(nonce: Nonce, text: &str) -> Option<Self> {
+        let id = |v: &str| -> Option<Id> {
+            let (pid, start) = v.split_once(' ')?;
+            Some((pid.parse().ok().filter(|p| *p > 1)?, start.parse().ok()?))
+        };
+        let mut lines = text.lines();
+        if lines.next()? != FIRST_LINE {
+            return None;
+        }
+        let (mut process, mut boot, mut login, mut cgroup, mut children) =
+            (None, None, None, None, Vec::new());
+        for line in lines {
+            let (key, value) = line.split_once(' ')?;
+            match key {
+                "process" => process = Some(id(value)?),
+                "boot" => boot = Some(value.to_owned()),
+                "login" => login = Some(value.to_owned()),
+                "cgroup" => cgroup = Some(PathBuf::from(value)),
+                "child" => children.push(id(value)?),
+                _ => {}
+            }
+        }
+        Some(Self {
+            nonce,
+            process: process?,
+            boot: boot?,
+            login: login?,
+            cgroup,
+            children,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_and_garbage_is_swept() {
+        let dir = std::env::temp_dir().join(format!("queue-records-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let r = Record {
+            nonce: [7; 16],
+            process: (12, 34),
+            boot: "b".into(),
+            login: "alice".into(),
+            cgroup: Some("/sys/fs/cgroup/x y".into()),
+            children: vec![(13, 35)],
+        };
+        r.write(&dir).unwrap();
+        r.write(&dir).unwrap();
+        fs::write(dir.join("nonces"), "kept").unwrap();
+        for junk in [
+            "",
+            "x",
+            "queue session 1\n",
+            "queue session 1\nprocess 0 1\nboot b\nlogin a\n",
+        ] {
+            fs::write(dir.join(hex(&[8; 16])), junk).unwrap();
+            assert_eq!(Record::load(&dir), std::slice::from_ref(&r));
+            assert!(!dir.join(hex(&[8; 16])).exists());
+        }
+        Record::remove(&dir, &[7; 16]);
+        assert_eq!(Record::load(&dir), []);
+        assert_eq!(fs::read(dir.join("nonces")).unwrap(), b"kept");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
