@@ -70,7 +70,9 @@ impl Cluster {
         let made = Self::raise(&dir, number, hosts, options);
         if made.is_err() {
             // The error that matters is the first one.
-            let _ = destroy(&dir);
+            let _ = base_path()
+                .and_then(|base| lock(&base))
+                .and_then(|_lock| destroy(&dir));
         }
         made
     }
@@ -154,12 +156,12 @@ impl Cluster {
 
     fn take_down(&self) -> Result<()> {
         self.lock_wires().clear();
-        destroy(&self.dir)?;
+        // Under the lock: half removed it looks stale to others, and they would give its number to a new one.
         let base = base_path()?;
-        if let Ok(_lock) = lock(&base) {
-            // Only the last cluster's end leaves it empty.
-            let _ = fs::remove_dir(&base);
-        }
+        let _lock = lock(&base)?;
+        destroy(&self.dir)?;
+        // Only the last cluster's end leaves it empty.
+        let _ = fs::remove_dir(&base);
         Ok(())
     }
 

@@ -193,9 +193,13 @@ fn a_terminal_shows_what_is_typed() -> Result<()> {
     t.line("stty size")?;
     t.wait_text("12 70")?;
     t.line("exit 3")?;
-    wait_until(LIMIT, "the end of the shell", || {
-        t.status().is_ok_and(|s| s == Some(Status::Exit(3)))
-    })?;
+    let mut last = Ok(None);
+    let ended = wait_until(LIMIT, "the end of the shell", || {
+        last = t.status();
+        matches!(last, Ok(Some(_)))
+    });
+    ended.with_context(|| format!("{last:?} {:?}", t.screen()))?;
+    assert_eq!(last?, Some(Status::Exit(3)));
     drop(t);
     cluster.down()
 }
