@@ -2,7 +2,7 @@
 //! means is decided in [`crate::forms`].
 
 use crate::messages::Failure;
-use crate::options::{self, LAUNCH, LATER, Opt, QSH, RSH};
+use crate::options::{self, LATER, LAUNCH, Opt, QSH, RSH};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -49,17 +49,29 @@ pub fn parse(args: &[OsString], qsh: bool) -> Result<Parsed<'_>, Failure> {
         let bytes = arg.as_bytes();
         at += 1;
         if bytes == b"--" {
-            return Ok(Parsed { found, end: End::Dashes, rest: &args[at..] });
+            return Ok(Parsed {
+                found,
+                end: End::Dashes,
+                rest: &args[at..],
+            });
         }
         if let Some(word) = bytes.strip_prefix(b"--") {
             at += long(word, args.get(at), &mut found)?;
         } else if bytes.len() > 1 && bytes[0] == b'-' {
             at += cluster(arg, args.get(at), qsh, &mut found)?;
         } else {
-            return Ok(Parsed { found, end: End::Word, rest: &args[at - 1..] });
+            return Ok(Parsed {
+                found,
+                end: End::Word,
+                rest: &args[at - 1..],
+            });
         }
     }
-    Ok(Parsed { found, end: End::Nothing, rest: &[] })
+    Ok(Parsed {
+        found,
+        end: End::Nothing,
+        rest: &[],
+    })
 }
 
 /// `--word`, `--word=value` or `--word value`. How many further arguments were used.
@@ -78,7 +90,12 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
         (false, Some(v)) => (OsStr::from_bytes(v).to_owned(), 0),
         (false, None) => (next.ok_or_else(|| missing(&spelled, opt))?.clone(), 1),
     };
-    found.push(Found { launch: Some(opt), rsh: None, value, spelled });
+    found.push(Found {
+        launch: Some(opt),
+        rsh: None,
+        value,
+        spelled,
+    });
     Ok(used)
 }
 
@@ -98,7 +115,12 @@ fn cluster(
             return Err(unknown(&spelled, arg, qsh));
         };
         if opt.value.is_empty() {
-            found.push(Found { launch, rsh, value: OsString::new(), spelled });
+            found.push(Found {
+                launch,
+                rsh,
+                value: OsString::new(),
+                spelled,
+            });
             continue;
         }
         let (value, used) = if behind.is_empty() {
@@ -106,7 +128,12 @@ fn cluster(
         } else {
             (OsString::from_vec(behind.to_vec()), 0)
         };
-        found.push(Found { launch, rsh, value, spelled });
+        found.push(Found {
+            launch,
+            rsh,
+            value,
+            spelled,
+        });
         return Ok(used);
     }
     Ok(0)
@@ -125,7 +152,11 @@ fn meaning(
     }
     let launch = options::by_letter(&[LAUNCH, LATER], letter);
     let rsh = options::by_letter(&[RSH], letter);
-    let value = if behind.is_empty() { next.map_or(&b""[..], |n| n.as_bytes()) } else { behind };
+    let value = if behind.is_empty() {
+        next.map_or(&b""[..], |n| n.as_bytes())
+    } else {
+        behind
+    };
     let ssh = match letter {
         'p' => !value.is_empty() && value.iter().all(u8::is_ascii_digit),
         'o' => !value.starts_with(b"-") && value.iter().any(|b| matches!(b, b'=' | b' ')),
@@ -141,7 +172,13 @@ fn missing(spelled: &str, opt: &Opt) -> Failure {
 
 fn unknown(spelled: &str, arg: &OsStr, qsh: bool) -> Failure {
     let whole = arg.to_string_lossy();
-    let place = if whole == spelled { String::new() } else { format!(" in {whole}") };
+    let place = if whole == spelled {
+        String::new()
+    } else {
+        format!(" in {whole}")
+    };
     let program = if qsh { "qsh" } else { "queue" };
-    Failure::own(format!("unknown option {spelled}{place} (`{program} --help` lists all)"))
+    Failure::own(format!(
+        "unknown option {spelled}{place} (`{program} --help` lists all)"
+    ))
 }

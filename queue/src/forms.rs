@@ -189,17 +189,23 @@ fn queue(args: &[OsString]) -> Result<Command, Failure> {
 
 /// Options of the launch form that make sense in the rsh form as well, where they are no letters of ssh's.
 fn neutral(f: &Found) -> bool {
-    f.launch.is_some_and(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Json | Id::Help | Id::Version))
+    f.launch
+        .is_some_and(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Json | Id::Help | Id::Version))
 }
 
 fn needs_dashes(l: &Found, parsed: &Parsed<'_>) -> Failure {
-    let word = parsed.rest.first().map_or_else(String::new, |w| w.to_string_lossy().into_owned());
+    let word = parsed
+        .rest
+        .first()
+        .map_or_else(String::new, |w| w.to_string_lossy().into_owned());
     match l.spelled.as_str() {
         "-p" | "-o" => Failure::own(format!(
             "{0} in front of `{word}` is ambiguous: say `queue {0} -- {word} ...` to run that, or `qsh -t {word} ...` for a terminal on that host",
             l.spelled
         )),
-        s => Failure::own(format!("with {s} the command comes behind `--`: `queue {s} ... -- {word} ...`")),
+        s => Failure::own(format!(
+            "with {s} the command comes behind `--`: `queue {s} ... -- {word} ...`"
+        )),
     }
 }
 
@@ -246,7 +252,10 @@ fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
     }
     match words[..] {
         [] => Ok(Command::Hosts { json }),
-        ["remove", name] => Ok(Command::RemoveHost { name: name.to_owned(), json }),
+        ["remove", name] => Ok(Command::RemoveHost {
+            name: name.to_owned(),
+            json,
+        }),
         ["remove", ..] => Err(Failure::own("`queue hosts remove` takes one NAME")),
         [other, ..] => Err(Failure::own(format!(
             "`queue hosts` does not know `{other}`: it takes --json and `remove NAME` (a host named hosts is reached by `qsh hosts`)"
@@ -304,7 +313,12 @@ fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
         match opt.id {
             Id::Interactive => class = ("now".into(), String::new()),
             Id::Queue => class = ("wait".into(), f.spelled.clone()),
-            Id::Class => class = (f.value.clone(), format!("{} {}", f.spelled, f.value.to_string_lossy())),
+            Id::Class => {
+                class = (
+                    f.value.clone(),
+                    format!("{} {}", f.spelled, f.value.to_string_lossy()),
+                )
+            }
             Id::Host => o.host = target(&f.value, &f.spelled, Target::Only)?,
             Id::Prefer => o.host = target(&f.value, &f.spelled, Target::Prefer)?,
             Id::PtyFull => o.tty = Some(Tty::Full),
@@ -318,10 +332,15 @@ fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
         }
     }
     if class.0 != "now" {
-        return Err(Failure::not_yet(&format!("{} (a job that waits in a queue)", class.1)));
+        return Err(Failure::not_yet(&format!(
+            "{} (a job that waits in a queue)",
+            class.1
+        )));
     }
     if parsed.rest.is_empty() {
-        return Err(Failure::own("nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`"));
+        return Err(Failure::own(
+            "nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`",
+        ));
     }
     if parsed.rest[0].is_empty() {
         return Err(Failure::own("the command behind `--` is an empty word"));
@@ -346,7 +365,13 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
         match opt.id {
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::NullStdin | Id::NoStdin => o.no_stdin = true,
-            Id::Tty => o.tty = Some(if matches!(o.tty, Some(Tty::Login | Tty::Force)) { Tty::Force } else { Tty::Login }),
+            Id::Tty => {
+                o.tty = Some(if matches!(o.tty, Some(Tty::Login | Tty::Force)) {
+                    Tty::Force
+                } else {
+                    Tty::Login
+                })
+            }
             Id::NoTty => o.tty = Some(Tty::None),
             Id::Subsystem => subsystem = true,
             Id::PrintConfig => print_config = true,
@@ -359,12 +384,19 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
                     f.spelled
                 )));
             }
-            _ => return Err(Failure::own(format!("{} does not belong to the rsh form", f.spelled))),
+            _ => {
+                return Err(Failure::own(format!(
+                    "{} does not belong to the rsh form",
+                    f.spelled
+                )));
+            }
         }
     }
     let program = if qsh { "qsh" } else { "queue" };
     let Some((host, words)) = parsed.rest.split_first() else {
-        return Err(Failure::own(format!("no host: `{program} [OPTIONS] [USER@]HOST [COMMAND...]`")));
+        return Err(Failure::own(format!(
+            "no host: `{program} [OPTIONS] [USER@]HOST [COMMAND...]`"
+        )));
     };
     let host = text(host, "HOST")?;
     let (user, host) = host.rsplit_once('@').map_or(("", host.as_str()), |(u, h)| (u, h));
@@ -373,7 +405,10 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
     }
     o.host = target(OsStr::new(host), "HOST", Target::Only)?;
     if print_config {
-        return Ok(Command::PrintConfig { host: host.to_owned(), login: o.login });
+        return Ok(Command::PrintConfig {
+            host: host.to_owned(),
+            login: o.login,
+        });
     }
     // GNU parallel and others put a `--` behind the host as well; ssh drops it.
     let words = match words.split_first() {
@@ -384,35 +419,50 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
     let mut command = words.join(OsStr::new(" "));
     if subsystem {
         if command != "sftp" {
-            return Err(Failure::own(format!("no such subsystem: `{}`", command.to_string_lossy())));
+            return Err(Failure::own(format!(
+                "no such subsystem: `{}`",
+                command.to_string_lossy()
+            )));
         }
         command = SFTP.into();
     }
-    let (command, tty) = if command.is_empty() { (None, Tty::Login) } else { (Some(command), Tty::None) };
+    let (command, tty) = if command.is_empty() {
+        (None, Tty::Login)
+    } else {
+        (Some(command), Tty::None)
+    };
     Ok(o.run(What::Rsh(command), tty))
 }
 
 /// Where distributions keep the program behind ssh's subsystem. Said to `/bin/sh`, because a login shell
 /// may be any.
-const SFTP: &str =
-    "exec /bin/sh -c 'PATH=$PATH:/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec; exec sftp-server'";
+const SFTP: &str = "exec /bin/sh -c 'PATH=$PATH:/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/libexec; exec sftp-server'";
 
 /// `KEY=VALUE` or `KEY VALUE`, names in any case, as in `ssh_config(5)`. Unknown ones are ignored: they
 /// configure what we do not have.
 fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
     let bytes = value.as_bytes();
-    let cut = bytes.iter().position(|b| matches!(b, b'=' | b' ' | b'\t')).unwrap_or(bytes.len());
+    let cut = bytes
+        .iter()
+        .position(|b| matches!(b, b'=' | b' ' | b'\t'))
+        .unwrap_or(bytes.len());
     let key = String::from_utf8_lossy(&bytes[..cut]).to_ascii_lowercase();
     let rest = OsStr::from_bytes(bytes.get(cut + 1..).unwrap_or_default().trim_ascii());
     let word = rest.to_string_lossy();
-    let words = || rest.as_bytes().split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
+    let words = || {
+        rest.as_bytes()
+            .split(u8::is_ascii_whitespace)
+            .filter(|w| !w.is_empty())
+    };
     match key.as_str() {
         "user" if o.login.is_empty() => o.login = text(rest, "-o User")?,
         "connecttimeout" => {
             o.connect_timeout = word.parse().ok().filter(|s| *s > 0).map(Duration::from_secs);
         }
         "stdinnull" => o.no_stdin |= word.eq_ignore_ascii_case("yes"),
-        "sendenv" => o.send_env.extend(words().map(|w| OsStr::from_bytes(w).to_owned())),
+        "sendenv" => o
+            .send_env
+            .extend(words().map(|w| OsStr::from_bytes(w).to_owned())),
         "setenv" => o.set_env.push(rest.to_owned()),
         "requesttty" => {
             o.tty = match word.to_ascii_lowercase().as_str() {
@@ -440,7 +490,10 @@ fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Ta
 
 fn text(value: &OsStr, spelled: &str) -> Result<String, Failure> {
     value.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::own(format!("{spelled}: `{}` is not valid UTF-8", value.to_string_lossy()))
+        Failure::own(format!(
+            "{spelled}: `{}` is not valid UTF-8",
+            value.to_string_lossy()
+        ))
     })
 }
 
@@ -455,7 +508,10 @@ fn no_descriptors(words: &[OsString]) -> Result<(), Failure> {
     };
     match words.iter().find(|w| {
         names_descriptor(w.as_bytes())
-            || w.as_bytes().splitn(2, |b| *b == b'=').nth(1).is_some_and(names_descriptor)
+            || w.as_bytes()
+                .splitn(2, |b| *b == b'=')
+                .nth(1)
+                .is_some_and(names_descriptor)
     }) {
         Some(w) => Err(Failure::own(format!(
             "`{}` is a descriptor of this shell and cannot go to another host: use a pipe or a file instead of <(...)",
@@ -495,12 +551,20 @@ fn looks_like_shell(args: &[OsString]) -> Shell {
             _ => return Shell::No,
         };
         let takes_name = letters.last() == Some(&b'o');
-        let flags = if takes_name { &letters[..letters.len() - 1] } else { letters };
+        let flags = if takes_name {
+            &letters[..letters.len() - 1]
+        } else {
+            letters
+        };
         if !flags.iter().all(|b| SH_LETTERS.contains(b) || *b == b'c') {
             return Shell::No;
         }
         if flags.contains(&b'c') {
-            return if arg[0] == b'-' { verdict(unclear) } else { Shell::No };
+            return if arg[0] == b'-' {
+                verdict(unclear)
+            } else {
+                Shell::No
+            };
         }
         if takes_name {
             // `-o pipefail` has the name of a shell's option behind it; anything else is not a shell's.
@@ -517,9 +581,33 @@ fn looks_like_shell(args: &[OsString]) -> Shell {
 
 /// Names that `sh -o` takes (dash's and bash's).
 const SH_OPTIONS: &[&[u8]] = &[
-    b"allexport", b"braceexpand", b"emacs", b"errexit", b"errtrace", b"functrace", b"hashall", b"histexpand",
-    b"history", b"ignoreeof", b"interactive", b"keyword", b"monitor", b"noclobber", b"noexec", b"noglob", b"nolog",
-    b"notify", b"nounset", b"onecmd", b"physical", b"pipefail", b"posix", b"privileged", b"stdin", b"verbose", b"vi",
+    b"allexport",
+    b"braceexpand",
+    b"emacs",
+    b"errexit",
+    b"errtrace",
+    b"functrace",
+    b"hashall",
+    b"histexpand",
+    b"history",
+    b"ignoreeof",
+    b"interactive",
+    b"keyword",
+    b"monitor",
+    b"noclobber",
+    b"noexec",
+    b"noglob",
+    b"nolog",
+    b"notify",
+    b"nounset",
+    b"onecmd",
+    b"physical",
+    b"pipefail",
+    b"posix",
+    b"privileged",
+    b"stdin",
+    b"verbose",
+    b"vi",
     b"xtrace",
 ];
 

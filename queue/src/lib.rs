@@ -7,8 +7,105 @@
 #![deny(unsafe_code)]
 
 pub mod args;
+pub mod command;
+pub mod context;
 pub mod forms;
+pub mod help;
+pub mod input;
+pub mod jobserver;
+pub mod launch;
 pub mod messages;
 pub mod options;
+pub mod output;
+pub mod place;
+pub mod plan;
+pub mod relay;
 pub mod signals;
 pub mod sys;
+pub mod tee;
+pub mod terminal;
+
+use forms::{Command, Run, What};
+use messages::{Failure, write_all};
+use relay::End;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+/// Does what the arguments ask for, and ends the process as it has to end. Returns the exit code.
+pub fn main(args: &[OsString]) -> u8 {
+    sys::open_missing();
+    // A panic is a fault of ours; the terminal must not stay behind raw, and one line is enough.
+    std::panic::set_hook(Box::new(|info| {
+        terminal::restore();
+        let place = info
+            .location()
+            .map(|l| format!(" at {}:{}", l.file(), l.line()))
+            .unwrap_or_default();
+        messages::say(&format!("internal error{place}: please report this"), false);
+    }));
+    let (name, rest) = match args.split_first() {
+        Some((name, rest)) => (name.clone(), rest),
+        None => ("queue".into(), &[][..]),
+    };
+    let result = forms::decide(&name, rest).and_then(|command| match command {
+        Command::Run(run) => self::run(&run),
+        other => inform(other).map(|()| End::Code(0)),
+    });
+    match result {
+        Ok(End::Code(code)) => code,
+        Ok(End::Signal(signal)) => signals::die_of(signal),
+        Err(failure) => {
+            signals::ignore_broken_pipes();
+            if !failure.text.is_empty() {
+                messages::say(&failure.text, false);
+            }
+            failure.code()
+        }
+    }
+}
+
+fn inform(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Hosts { json } => return command::hosts::list(json),
+        Command::RemoveHost { name, json } => return command::hosts::remove(&name, json),
+        Command::Help(topic) => write_all(1, help::help(topic).as_bytes()),
+        Command::Version => write_all(1, help::version().as_bytes()),
+        Command::PrintConfig { host, login } => {
+            let user = if login.is_empty() {
+                String::new()
+            } else {
+                format!("user {login}\n")
+            };
+            write_all(1, format!("host {host}\n{user}hostname {host}\n").as_bytes());
+        }
+        Command::Run(_) => {}
+    }
+    Ok(())
+}
+
+fn run(run: &Run) -> Result<End, Failure> {
+    let rsh = matches!(run.what, What::Rsh(_));
+    run_session(run).map_err(|f| if rsh { f.in_rsh() } else { f })
+}
+
+fn run_session(run: &Run) -> Result<End, Failure> {
+    if let What::Shell(args) = &run.what
+        && context::has_job_server(args)
+    {
+        return Err(run_here(args));
+    }
+    let inherited = signals::Inherited::read();
+    let facts = context::facts();
+    let pty = plan::pty(run.tty, &facts);
+    let tee = run.tee.as_deref().map(tee::Tee::create).transpose()?;
+    let session = launch::open(run, || context::launch(run, pty, inherited))?;
+    relay::run(session, run, &facts, pty, inherited, tee)
+}
+
+/// Becomes `/bin/sh` with these arguments.
+fn run_here(args: &[OsString]) -> Failure {
+    let words = std::iter::once(&b"sh"[..]).chain(args.iter().map(|a| a.as_bytes()));
+    // Words come from an argument list, so none has a zero inside.
+    let argv: Vec<CString> = words.filter_map(|w| CString::new(w).ok()).collect();
+    Failure::own(format!("/bin/sh: {}", sys::exec(c"/bin/sh", &argv).desc()))
+}

@@ -29,12 +29,17 @@ pub enum Kind {
 impl Failure {
     /// Our own failure.
     pub fn own(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Own, text: text.into() }
+        Self {
+            kind: Kind::Own,
+            text: text.into(),
+        }
     }
 
     /// Something that the interface has and this version has not.
     pub fn not_yet(what: &str) -> Self {
-        Self::own(format!("{what} is not in this version yet (`queue --help` lists what is)"))
+        Self::own(format!(
+            "{what} is not in this version yet (`queue --help` lists what is)"
+        ))
     }
 
     /// The same failure with the exit code of the rsh form.
@@ -94,7 +99,11 @@ pub fn write_all(n: usize, mut data: &[u8]) {
             Err(Errno::EINTR) => {}
             // Somebody else made it non-blocking.
             Err(Errno::EAGAIN) => {
-                let mut fd = [nix::libc::pollfd { fd: n as i32, events: nix::libc::POLLOUT, revents: 0 }];
+                let mut fd = [nix::libc::pollfd {
+                    fd: n as i32,
+                    events: nix::libc::POLLOUT,
+                    revents: 0,
+                }];
                 let _ = sys::poll(&mut fd, 1000);
             }
             Err(_) => return,
@@ -116,6 +125,14 @@ mod tests {
     fn exit_codes() {
         assert_eq!(Failure::own("x").code(), 125);
         assert_eq!(Failure::own("x").in_rsh().code(), 255);
-        assert_eq!(Failure { kind: Kind::NotFound, text: String::new() }.in_rsh().code(), 127);
+        assert_eq!(
+            Failure {
+                kind: Kind::NotFound,
+                text: String::new()
+            }
+            .in_rsh()
+            .code(),
+            127
+        );
     }
 }

@@ -55,8 +55,20 @@ pub struct Opt {
     pub help: &'static str,
 }
 
-const fn opt(id: Id, short: &'static str, long: &'static [&'static str], value: &'static str, help: &'static str) -> Opt {
-    Opt { id, short, long, value, help }
+const fn opt(
+    id: Id,
+    short: &'static str,
+    long: &'static [&'static str],
+    value: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt {
+        id,
+        short,
+        long,
+        value,
+        help,
+    }
 }
 
 /// Options of the launch form, `queue [OPTIONS] -- COMMAND`.
@@ -138,14 +150,17 @@ pub const VERBS: &[(&str, &str, &str)] = &[
 
 /// Every first word that is a verb, now or in a later version.
 pub const VERB_NAMES: &[&str] = &[
-    "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry", "delete", "attach",
-    "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats", "history", "cron", "admin", "top",
-    "web",
+    "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry",
+    "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats",
+    "history", "cron", "admin", "top", "web",
 ];
 
 /// Finds an option by its letter.
 pub fn by_letter(tables: &[&'static [Opt]], letter: char) -> Option<&'static Opt> {
-    tables.iter().flat_map(|t| t.iter()).find(|o| o.short.contains(letter))
+    tables
+        .iter()
+        .flat_map(|t| t.iter())
+        .find(|o| o.short.contains(letter))
 }
 
 /// Finds an option of the launch form by its word.
@@ -164,7 +179,8 @@ mod tests {
             let mut letters = BTreeSet::new();
             let mut words = BTreeSet::new();
             for o in tables.iter().flat_map(|t| t.iter()) {
-                assert!(!o.help.is_empty() && !(o.short.is_empty() && o.long.is_empty()));
+                assert_ne!(o.help, "");
+                assert!(!o.short.is_empty() || !o.long.is_empty());
                 for c in o.short.chars() {
                     assert!(letters.insert(c), "-{c} twice");
                 }

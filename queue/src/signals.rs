@@ -26,7 +26,10 @@ pub struct Inherited {
 impl Inherited {
     /// Asks the kernel.
     pub fn read() -> Self {
-        Self { ignored: sys::ignored(), blocked: sys::sigmask(libc::SIG_BLOCK, None) }
+        Self {
+            ignored: sys::ignored(),
+            blocked: sys::sigmask(libc::SIG_BLOCK, None),
+        }
     }
 }
 
@@ -55,7 +58,11 @@ impl Signals {
     pub fn catch(inherited: Inherited) -> io::Result<Self> {
         let mask = !(bit(libc::SIGKILL) | bit(libc::SIGSTOP) | inherited.ignored | inherited.blocked);
         sys::sigmask(libc::SIG_BLOCK, Some(mask));
-        Ok(Self { fd: sys::signalfd(mask)?, mask, pid: std::process::id() })
+        Ok(Self {
+            fd: sys::signalfd(mask)?,
+            mask,
+            pid: std::process::id(),
+        })
     }
 
     /// Readable when a signal has come.
@@ -70,8 +77,10 @@ impl Signals {
 
     /// Takes the next one.
     pub fn read(&self) -> Option<Received> {
-        sys::read_signal(&self.fd)
-            .map(|(signal, pid)| Received { signal, own: signal == libc::SIGPIPE && pid == self.pid })
+        sys::read_signal(&self.fd).map(|(signal, pid)| Received {
+            signal,
+            own: signal == libc::SIGPIPE && pid == self.pid,
+        })
     }
 
     /// Stops this process, or its whole group, with the given signal, and returns when it was continued. If the
@@ -81,9 +90,8 @@ impl Signals {
         sys::kill_own(signal, group);
         sys::sigmask(libc::SIG_BLOCK, Some(bit(signal) & self.mask));
         // Continuing leaves a SIGCONT that waits to be read; without one we were never stopped.
-        let stopped = signal == libc::SIGSTOP
-            || !self.has(libc::SIGCONT)
-            || sys::pending() & bit(libc::SIGCONT) != 0;
+        let stopped =
+            signal == libc::SIGSTOP || !self.has(libc::SIGCONT) || sys::pending() & bit(libc::SIGCONT) != 0;
         if !stopped {
             sys::kill_own(libc::SIGSTOP, false);
         }

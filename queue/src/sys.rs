@@ -13,7 +13,11 @@ pub type Mask = u64;
 
 /// The bit of a signal.
 pub fn bit(signal: i32) -> Mask {
-    if (1..=64).contains(&signal) { 1 << (signal - 1) } else { 0 }
+    if (1..=64).contains(&signal) {
+        1 << (signal - 1)
+    } else {
+        0
+    }
 }
 
 /// Standard input, output or error.
@@ -74,7 +78,11 @@ pub fn ignored() -> Mask {
         let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
         // SAFETY: only asks; `now` is valid for writing.
         let ok = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) } == 0;
-        if ok && now.sa_sigaction == libc::SIG_IGN { mask | bit(signal) } else { mask }
+        if ok && now.sa_sigaction == libc::SIG_IGN {
+            mask | bit(signal)
+        } else {
+            mask
+        }
     })
 }
 
@@ -132,7 +140,10 @@ pub fn kill_own(signal: i32, group: bool) {
 
 /// Lets this process leave no core file and no trace to others.
 pub fn no_core() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `none` is valid for reading; the second call has numbers only.
     unsafe {
         let _ = libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
@@ -142,7 +153,10 @@ pub fn no_core() {
 
 /// Soft and hard limit of a resource by its Linux number.
 pub fn rlimit(resource: u32) -> Option<(u64, u64)> {
-    let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut l = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `l` is valid for writing; an unknown number is an error.
     let ok = unsafe { libc::getrlimit(resource as _, &raw mut l) } == 0;
     ok.then_some((l.rlim_cur, l.rlim_max))
@@ -156,7 +170,12 @@ pub fn nice() -> i32 {
 
 /// Size of a terminal: rows, columns, and both in pixels.
 pub fn window_size(fd: BorrowedFd<'_>) -> Option<[u16; 4]> {
-    let mut w = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut w = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: this request writes one `winsize`.
     let ok = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut w) } == 0;
     ok.then_some([w.ws_row, w.ws_col, w.ws_xpixel, w.ws_ypixel])
@@ -170,7 +189,10 @@ pub fn poll(fds: &mut [libc::pollfd], ms: i32) -> Result<usize, Errno> {
 
 /// Writes without waiting, whatever the descriptor's own flags are. `EOPNOTSUPP`: this kind cannot.
 pub fn write_nowait(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
-    let iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let iov = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
     // SAFETY: one vector over `data`, which is only read.
     let n = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, -1, libc::RWF_NOWAIT) };
     Errno::result(n).map(|n| n as usize)
@@ -178,7 +200,10 @@ pub fn write_nowait(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
 
 /// Reads without waiting, whatever the descriptor's own flags are. `EOPNOTSUPP`: this kind cannot.
 pub fn read_nowait(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
-    let iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
     // SAFETY: one vector over `buf`, which is ours to write.
     let n = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const iov, 1, -1, libc::RWF_NOWAIT) };
     Errno::result(n).map(|n| n as usize)

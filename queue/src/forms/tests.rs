@@ -5,7 +5,15 @@ use std::fmt::Write as _;
 
 /// Splits at blanks; `%` stands for a blank inside a word, `''` for an empty word.
 fn words(line: &str) -> Vec<OsString> {
-    line.split_whitespace().map(|w| if w == "''" { OsString::new() } else { w.replace('%', " ").into() }).collect()
+    line.split_whitespace()
+        .map(|w| {
+            if w == "''" {
+                OsString::new()
+            } else {
+                w.replace('%', " ").into()
+            }
+        })
+        .collect()
 }
 
 fn join(v: &[OsString]) -> String {
@@ -94,7 +102,10 @@ fn launch_form() {
         ("queue -- a%b ''", "launch a b| @+"),
         ("/usr/bin/queue -- x", "launch x @+"),
         ("queue -- sh -c echo", "launch sh|-c|echo @+"),
-        ("queue -- cat /dev/fd/2 /dev/fd/x fd/63", "launch cat|/dev/fd/2|/dev/fd/x|fd/63 @+"),
+        (
+            "queue -- cat /dev/fd/2 /dev/fd/x fd/63",
+            "launch cat|/dev/fd/2|/dev/fd/x|fd/63 @+",
+        ),
     ] {
         assert_eq!(meaning(typed), means, "{typed}");
     }
@@ -120,7 +131,10 @@ fn rsh_form() {
         ("queue -np 22 h2 id", "rsh id @h2 <null"),
         ("queue -o BatchMode=yes h2 id", "rsh id @h2"),
         ("queue -oBatchMode=yes h2 id", "rsh id @h2"),
-        ("queue -o SendEnv=GIT_PROTOCOL h2 git-upload-pack%'x'", "rsh git-upload-pack 'x' @h2 env:GIT_PROTOCOL"),
+        (
+            "queue -o SendEnv=GIT_PROTOCOL h2 git-upload-pack%'x'",
+            "rsh git-upload-pack 'x' @h2 env:GIT_PROTOCOL",
+        ),
         ("queue -o SetEnv=A=B%C h2 env", "rsh env @h2 env:A=B C"),
         ("queue -o User=bob h2 id", "rsh id @h2 as bob"),
         ("queue -o ConnectTimeout=5 h2 id", "rsh id @h2 within=5"),
@@ -132,7 +146,10 @@ fn rsh_form() {
         ("queue -o RequestTTY=force h2 x", "rsh x @h2 tty=Force"),
         ("queue --tee F h2 x", "rsh x @h2 tee=F"),
         ("queue --no-stdin h2 x", "rsh x @h2 <null"),
-        ("queue -l alice h2 rsync --server -e.Lsfx . rel/dir", "rsh rsync --server -e.Lsfx . rel/dir @h2 as alice"),
+        (
+            "queue -l alice h2 rsync --server -e.Lsfx . rel/dir",
+            "rsh rsync --server -e.Lsfx . rel/dir @h2 as alice",
+        ),
         // As scp has it.
         (
             "queue -x -oPermitLocalCommand=no -oClearAllForwardings=yes -oRemoteCommand=none -oRequestTTY=no -l bob -- h2 scp%-t%.",
@@ -172,7 +189,10 @@ fn shell_form() {
         ("queue +e -c x", "sh +e|-c|x @+"),
         ("queue -c -- hosts", "sh -c|--|hosts @+"),
         ("queue -c hosts", "sh -c|hosts @+"),
-        ("queue ./libtool --mode=link gcc", "sh ./libtool|--mode=link|gcc @+"),
+        (
+            "queue ./libtool --mode=link gcc",
+            "sh ./libtool|--mode=link|gcc @+",
+        ),
         ("queue /bin/script -h x", "sh /bin/script|-h|x @+"),
         ("queue -e ./configure", "sh -e|./configure @+"),
         ("queue -x ./configure", "sh -x|./configure @+"),
@@ -194,7 +214,10 @@ fn verbs_and_information() {
         ("queue hosts --json", "Hosts { json: true }"),
         ("queue --json hosts", "Hosts { json: true }"),
         ("queue hosts --help", "Help(Hosts)"),
-        ("queue hosts remove h2", "RemoveHost { name: \"h2\", json: false }"),
+        (
+            "queue hosts remove h2",
+            "RemoveHost { name: \"h2\", json: false }",
+        ),
         ("queue --help", "Help(Queue)"),
         ("queue -n --help -- x", "Help(Queue)"),
         ("queue --version", "Version"),
@@ -272,7 +295,10 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("qsh a%b x", 255, "no host name"),
     ] {
         let got = meaning(typed);
-        assert!(got.starts_with(&format!("{code} ")) && got.contains(part), "{typed}\n  gave: {got}");
+        assert!(
+            got.starts_with(&format!("{code} ")) && got.contains(part),
+            "{typed}\n  gave: {got}"
+        );
         assert!(!got.contains('\n'));
     }
 }
@@ -280,12 +306,18 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
 #[test]
 fn every_later_option_is_refused_and_never_taken_for_a_host() {
     for o in crate::options::LATER {
-        for spelled in
-            o.short.chars().map(|c| format!("-{c}")).chain(o.long.iter().map(|w| format!("--{w}")))
+        for spelled in o
+            .short
+            .chars()
+            .map(|c| format!("-{c}"))
+            .chain(o.long.iter().map(|w| format!("--{w}")))
         {
             let value = if o.value.is_empty() { "" } else { "1" };
             let got = meaning(&format!("queue {spelled} {value} -- true"));
-            assert!(got.starts_with("125 ") && got.contains("not in this version yet"), "{spelled}: {got}");
+            assert!(
+                got.starts_with("125 ") && got.contains("not in this version yet"),
+                "{spelled}: {got}"
+            );
         }
     }
     for v in VERB_NAMES.iter().filter(|v| **v != "hosts") {

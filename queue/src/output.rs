@@ -1,0 +1,172 @@
+//! A local descriptor that gets what the command wrote, and must never make the loop wait: signals and the
+//! other channels have to go on while a reader is slow.
+//!
+//! The descriptor is shared with the shell and others, so its flags are not touched. Pipes and sockets can be
+//! written without waiting by a flag of the call; terminals and named pipes are opened once more for ourselves;
+//! regular files are simply written; what is left gets small pieces when `poll` says that there is room.
+
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::write;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+
+/// Opens another description of a standard descriptor, non-blocking and our own; terminals and named pipes only.
+pub fn reopen(n: usize, access: OFlag) -> Option<OwnedFd> {
+    let path = format!("/proc/self/fd/{n}");
+    open(
+        path.as_str(),
+        access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
+}
+
+#[derive(Debug)]
+enum How {
+    /// Written as it is: files, and devices like `/dev/null`.
+    Direct,
+    /// The call has a flag for it.
+    NoWait,
+    /// Our own non-blocking description.
+    Own(OwnedFd),
+    /// At most this much at a time, after `poll` said that there is room.
+    Pieces(usize),
+}
+
+/// One of standard output and error.
+#[derive(Debug)]
+pub struct Output {
+    n: usize,
+    how: How,
+    waiting: Vec<u8>,
+    start: usize,
+}
+
+impl Output {
+    /// Looks at what the descriptor is.
+    pub fn new(n: usize) -> Self {
+        let kind = fstat(sys::stdio(n)).map_or(0, |s| s.st_mode & libc::S_IFMT);
+        let tty = kind == libc::S_IFCHR && nix::unistd::isatty(sys::stdio(n)).unwrap_or(false);
+        let how = match kind {
+            libc::S_IFIFO | libc::S_IFSOCK => How::NoWait,
+            libc::S_IFCHR if tty => fallback(n, true),
+            _ => How::Direct,
+        };
+        Self {
+            n,
+            how,
+            waiting: Vec::new(),
+            start: 0,
+        }
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_waiting(&self) -> bool {
+        self.start < self.waiting.len()
+    }
+
+    /// What to poll for writing, if something waits.
+    pub fn raw_fd(&self) -> RawFd {
+        match &self.how {
+            How::Own(fd) => fd.as_raw_fd(),
+            _ => self.n as RawFd,
+        }
+    }
+
+    /// Writes what can be written now and keeps the rest. How many bytes (of these) were written.
+    ///
+    /// # Errors
+    /// As `write(2)`; nothing is kept then.
+    pub fn write(&mut self, data: &[u8]) -> Result<usize, Errno> {
+        if self.is_waiting() {
+            self.waiting.extend_from_slice(data);
+            return Ok(0);
+        }
+        let n = self.put(data)?;
+        if n < data.len() {
+            self.waiting.clear();
+            self.start = 0;
+            self.waiting.extend_from_slice(&data[n..]);
+        }
+        Ok(n)
+    }
+
+    /// Writes what waits, as far as possible. How many bytes were written.
+    ///
+    /// # Errors
+    /// As `write(2)`; nothing is kept then.
+    pub fn drain(&mut self) -> Result<usize, Errno> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let n = self.put(&waiting[self.start..])?;
+        self.waiting = waiting;
+        self.start += n;
+        if self.start == self.waiting.len() {
+            self.waiting.clear();
+            self.start = 0;
+        } else if self.start > 256 * 1024 {
+            self.waiting.drain(..self.start);
+            self.start = 0;
+        }
+        Ok(n)
+    }
+
+    /// Drops what waits; how many bytes that was.
+    pub fn discard(&mut self) -> usize {
+        let n = self.waiting.len() - self.start;
+        self.waiting = Vec::new();
+        self.start = 0;
+        n
+    }
+
+    /// Writes until it would have to wait.
+    fn put(&mut self, data: &[u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < data.len() {
+            let rest = &data[done..];
+            let result = match &self.how {
+                How::Direct => write(sys::stdio(self.n), rest),
+                How::NoWait => sys::write_nowait(sys::stdio(self.n), rest),
+                How::Own(fd) => write(fd.as_fd(), rest),
+                How::Pieces(max) => {
+                    if !has_room(self.n as RawFd) {
+                        return Ok(done);
+                    }
+                    write(sys::stdio(self.n), &rest[..rest.len().min(*max)])
+                }
+            };
+            match result {
+                Ok(n) => {
+                    done += n;
+                    // A short write means that it is full: asking again would only say so.
+                    if n < rest.len() && !matches!(self.how, How::Direct | How::Pieces(_)) {
+                        return Ok(done);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(done),
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) if matches!(self.how, How::NoWait) => {
+                    self.how = fallback(self.n, false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// For what knows no flag: our own description if we may open it, else pieces that fit when there is room.
+fn fallback(n: usize, tty: bool) -> How {
+    reopen(n, OFlag::O_WRONLY).map_or(How::Pieces(if tty { 256 } else { libc::PIPE_BUF }), How::Own)
+}
+
+fn has_room(fd: RawFd) -> bool {
+    let mut p = [libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    }];
+    sys::poll(&mut p, 0).is_ok_and(|n| n > 0)
+}

@@ -1,0 +1,109 @@
+//! The local terminal while its keys go elsewhere: raw modes, and the way back from them whatever happens.
+//!
+//! Modes are touched only while we are in the foreground: in the background they are another program's.
+
+use crate::plan;
+use crate::sys;
+use libqueue::wire::Winsize;
+use nix::libc;
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
+use std::sync::Mutex;
+
+/// Modes to go back to, for whoever ends this process (a panic's report as well). Set while raw.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Whether we are in the foreground of the terminal on standard input.
+pub fn in_foreground() -> bool {
+    tcgetpgrp(sys::stdio(0)).is_ok_and(|g| g == getpgrp())
+}
+
+/// The window's size, from the first standard descriptor that has one.
+pub fn size() -> Option<Winsize> {
+    (0..3)
+        .find_map(|n| sys::window_size(sys::stdio(n)))
+        .map(|[rows, cols, xpixel, ypixel]| Winsize {
+            rows: rows.into(),
+            cols: cols.into(),
+            xpixel: xpixel.into(),
+            ypixel: ypixel.into(),
+        })
+}
+
+/// Puts the modes back if they are changed. For a panic's hook; [`Terminal`] does it in all other cases.
+pub fn restore() {
+    let before = BEFORE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .take();
+    if let Some(modes) = before {
+        let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &modes);
+    }
+}
+
+/// The terminal on standard input, as the keyboard of a remote one.
+#[derive(Debug)]
+pub struct Terminal {
+    output_too: bool,
+    raw: Option<libc::termios>,
+}
+
+impl Terminal {
+    /// Takes charge of it, without changing anything yet. `output_too`: standard output is the remote terminal's
+    /// as well.
+    pub fn new(output_too: bool) -> Self {
+        Self {
+            output_too,
+            raw: None,
+        }
+    }
+
+    /// Whether keys go through now.
+    pub fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// Makes it raw, if we are in the foreground. Whether it is raw now.
+    pub fn enter(&mut self) -> bool {
+        if !in_foreground() {
+            self.forget();
+            return false;
+        }
+        let Ok(now) = tcgetattr(sys::stdio(0)) else {
+            return false;
+        };
+        let modes: libc::termios = now.clone().into();
+        let unchanged = self.raw.as_ref().is_some_and(|r| same(r, &modes));
+        if !unchanged {
+            let raw = plan::raw(&modes, self.output_too);
+            *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+            let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &raw.into());
+            self.raw = Some(raw);
+        }
+        true
+    }
+
+    /// Puts it back as it was.
+    pub fn leave(&mut self) {
+        if self.raw.take().is_some() {
+            restore();
+        }
+    }
+
+    /// Somebody else took it (a shell that put us into the background): its modes are not ours to change.
+    pub fn forget(&mut self) {
+        self.raw = None;
+        *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn same(a: &libc::termios, b: &libc::termios) -> bool {
+    (a.c_iflag, a.c_oflag, a.c_cflag, a.c_lflag, a.c_cc)
+        == (b.c_iflag, b.c_oflag, b.c_cflag, b.c_lflag, b.c_cc)
+}
