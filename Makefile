@@ -63,7 +63,8 @@ install: build
 		chmod 644 $(unitdir)/$$f.service; done
 	$(INSTALL) -m 644 contrib/sysusers.d/queue.conf $(usersdir)/queue.conf
 	$(INSTALL) -m 644 contrib/tmpfiles.d/queue.conf $(tmpdir)/queue.conf
-	$(INSTALL) -m 644 contrib/pam.d/queue contrib/queued.toml contrib/exec.conf $(docdir)/examples/
+	$(INSTALL) -m 644 contrib/queued.toml contrib/exec.conf $(docdir)/examples/
+	$(INSTALL) -m 644 contrib/pam.d/queue $(docdir)/examples/pam.d-queue
 	$(INSTALL) -m 644 README.md ARCHITECTURE.md SECURITY.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(docdir)/
 
 # Configuration (/etc/queue) and state (/var/lib/queue) are the site's and stay.
