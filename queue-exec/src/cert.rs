@@ -165,7 +165,7 @@ impl HostCert {
         if revoked.serials.contains(&self.serial) {
             return Err(CertError::Revoked(self.name.clone()));
         }
-        if now + CLOCK_SKEW < self.issued || now > self.expires + CLOCK_SKEW {
+        if now + CLOCK_SKEW < self.issued || now > self.expires.saturating_add(CLOCK_SKEW) {
             return Err(CertError::NotNow {
                 name: self.name.clone(),
                 from: self.issued,

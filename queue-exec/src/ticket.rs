@@ -66,7 +66,7 @@ impl fmt::Display for TicketError {
             Self::Clock(s) => write!(
                 f,
                 "the ticket is {} s old: it was used too late, or the submitting host's clock is behind",
-                -s
+                s.unsigned_abs()
             ),
         }
     }
@@ -123,7 +123,8 @@ impl Ticket {
             return Err(TicketError::NotForUs(t.target));
         }
         if t.issued > now + CLOCK_SKEW || t.issued + LIFETIME + CLOCK_SKEW < now {
-            return Err(TicketError::Clock(t.issued as i64 - now as i64));
+            let issued = i64::try_from(t.issued).unwrap_or(i64::MAX);
+            return Err(TicketError::Clock(issued.saturating_sub_unsigned(now)));
         }
         Ok(t)
     }

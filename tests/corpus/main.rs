@@ -1,0 +1,344 @@
+//! Plays the corpus of the fuzz targets, and thousands of damaged copies of it, so that what a fuzzer found once
+//! stays found on a stable toolchain.
+
+#[allow(unreachable_pub, reason = "a library where it belongs")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::Path;
+
+/// Damaged copies of each file.
+const COPIES: u64 = 4000;
+
+/// A small generator (xorshift), so that a failure can be played again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
+
+/// A copy with a few bytes changed, cut out, doubled, or a length blown up.
+fn damage(bytes: &[u8], seed: u64) -> Vec<u8> {
+    let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut v = bytes.to_vec();
+    for _ in 0..=r.below(4) {
+        let at = r.below(v.len());
+        match r.below(6) {
+            0 => v.truncate(at),
+            1 => v.extend_from_slice(&bytes[at.min(bytes.len())..]),
+            2 if !v.is_empty() => drop(v.remove(at)),
+            3 if !v.is_empty() => v[at] = [0x00, 0x7f, 0x80, 0xff][r.below(4)],
+            4 if v.len() > 8 => {
+                let from = at.min(v.len() - 8);
+                v[from..from + 8].fill([0x00, 0x7f, 0x80, 0xff][r.below(4)]);
+            }
+            _ if !v.is_empty() => v[at] ^= 1 << r.below(8),
+            _ => {}
+        }
+    }
+    v
+}
+
+#[test]
+fn corpus_and_damaged_copies() -> Result<()> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    for (name, target) in targets::TARGETS {
+        let source = fuzz.join("fuzz_targets").join(name).with_extension("rs");
+        ensure!(source.exists(), "{} is missing", source.display());
+        let dir = fuzz.join("corpus").join(name);
+        let mut files: Vec<_> = fs::read_dir(&dir)
+            .with_context(|| dir.display().to_string())?
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .map(|e| e.path())
+            .collect();
+        files.sort();
+        ensure!(!files.is_empty(), "{} is empty", dir.display());
+        for file in files {
+            let bytes = fs::read(&file)?;
+            let mut played = 0;
+            let play = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                target(&bytes);
+                for seed in 1..=COPIES {
+                    played = seed;
+                    target(&damage(&bytes, seed));
+                }
+            }));
+            ensure!(
+                play.is_ok(),
+                "target {name}, {}, copy {played} (0: itself)",
+                file.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Valid inputs, from which fuzzing starts. Written once with `QUEUE_WRITE_CORPUS=1`, and checked to be there.
+#[test]
+fn valid_inputs_are_in_the_corpus() -> Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for (target, name, bytes) in seeds::all() {
+        let file = corpus.join(target).join(name);
+        if std::env::var_os("QUEUE_WRITE_CORPUS").is_some() {
+            fs::write(&file, &bytes)?;
+        }
+        // A change of an encoding shows here: an old peer would be told the same bytes.
+        let known = fs::read(&file).with_context(|| file.display().to_string())?;
+        ensure!(
+            known == bytes,
+            "{} no longer is what the code writes",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+mod seeds {
+    //! One valid input for each kind of bytes. They are golden files as well: a changed encoding fails.
+
+    use ed25519_dalek::SigningKey;
+    use libqueue::stream::{Channel, Role, Stream};
+    use libqueue::{frame, wire};
+    use prost::Message as _;
+    use queue_exec::cert::{HostCert, Revocations, Vouch, fingerprint};
+    use queue_exec::protocol::{FromSession, Refusal, Reply, Request, ToSession};
+    use queue_exec::ticket::{Grant, Ticket};
+
+    pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+        let authority = SigningKey::from_bytes(&[7; 32]);
+        let host_key = SigningKey::from_bytes(&[3; 32]);
+        let cluster = fingerprint(&authority.verifying_key().to_bytes());
+        let cert = HostCert {
+            cluster,
+            serial: 3,
+            name: "h1".into(),
+            host_key: host_key.verifying_key().to_bytes(),
+            tls_key: [2; 32],
+            vouch: Vouch::Only(vec!["alice".into(), "*".into()]),
+            issued: 1_800_000_000,
+            expires: 1_834_560_000,
+        };
+        let ticket = Ticket {
+            cluster,
+            source: "h1".into(),
+            user: "alice".into(),
+            login: "alice".into(),
+            target: "h2".into(),
+            nonce: [4; 16],
+            issued: 1_800_000_000,
+            request: [5; 32],
+            client_key: [6; 32],
+        };
+        let grant = Grant {
+            nonce: [4; 16],
+            session_key: [8; 32],
+        }
+        .sign(&host_key);
+        let launch = wire::Launch {
+            form: wire::Form::Launch as i32,
+            argv: vec![b"ls".to_vec(), b"-l".to_vec()],
+            env: vec![b"A=1".to_vec(), b"B=two\nlines".to_vec()],
+            cwd: b"/tmp".to_vec(),
+            umask: Some(0o22),
+            nice: 5,
+            rlimits: vec![wire::Rlimit {
+                resource: 7,
+                soft: 1024,
+                hard: u64::MAX,
+            }],
+            ignored: 1 << 12,
+            blocked: 0,
+            pty: Some(wire::Pty {
+                stdin: true,
+                stdout: true,
+                stderr: false,
+                modes: Some(wire::Termios {
+                    iflag: 0x500,
+                    oflag: 5,
+                    cflag: 0xbf,
+                    lflag: 0x8a3b,
+                    cc: vec![3; 19],
+                }),
+                size: Some(wire::Winsize {
+                    rows: 24,
+                    cols: 80,
+                    xpixel: 0,
+                    ypixel: 0,
+                }),
+            }),
+            no_stdin: false,
+            leave: false,
+            submit_host: "h1".into(),
+        };
+        let cert_bytes = cert.sign(&authority);
+        let ticket_bytes = ticket.sign(&host_key);
+        let hello = wire::SessionHello {
+            ticket: ticket_bytes.clone(),
+            source_cert: cert_bytes.clone(),
+        };
+        let ended = wire::FromSession {
+            kind: Some(wire::from_session::Kind::Ended(wire::Ended {
+                code: Some(3),
+                ..Default::default()
+            })),
+        };
+        let place = wire::Request {
+            kind: Some(wire::request::Kind::Place(wire::Place {
+                host: "h2".into(),
+                ..Default::default()
+            })),
+        };
+        let member = wire::Member {
+            kind: Some(wire::member::Kind::Hello(wire::MemberHello {
+                cert: cert_bytes.clone(),
+                address: "10.0.0.1:7838".into(),
+                boot: vec![1; 16],
+                version: "0.1.0".into(),
+                clock_ms: 1_800_000_000_000,
+                protocol: wire::PROTOCOL,
+            })),
+        };
+        let (k, n) = ([2; 32], [4; 16]);
+        let sign = Request::Sign {
+            target_cert: cert_bytes.clone(),
+            login: String::new(),
+            nonce: n,
+            request: [5; 32],
+            client_key: k,
+        };
+        let admit = Request::Admit {
+            token: "abc".into(),
+            secret: "def".into(),
+            name: "h2".into(),
+            host_key: k,
+            tls_key: k,
+            dry_run: false,
+        };
+        let refused = Reply::Refused {
+            code: Refusal::Policy,
+            text: "h1 may not vouch for root here".into(),
+        };
+        let claim = ToSession::Claim {
+            nonce: n,
+            login: "alice".into(),
+            ruser: "alice".into(),
+            rhost: "h1".into(),
+            host: "h2".into(),
+            request: [5; 32],
+            client_key: [6; 32],
+            grant: grant.clone(),
+            pam: false,
+            grace: 60,
+            cgroup: true,
+            uid_min: 1000,
+            allow_root: false,
+            socket: "/run/queue/exec.sock".into(),
+        };
+        let mut frames = frame::encode(&place);
+        frames.extend(frame::encode(&wire::Request {
+            kind: Some(wire::request::Kind::Hosts(wire::Empty {})),
+        }));
+        let token = queue_exec::token::Token {
+            address: "10.0.0.1:7838".into(),
+            authority: cluster,
+            id: queue_exec::token::base32(&[1; queue_exec::token::ID_LEN]),
+            secret: queue_exec::token::base32(&[2; queue_exec::token::SECRET_LEN]),
+        };
+        vec![
+            ("cert", "host", cert_bytes),
+            (
+                "cert",
+                "revoked",
+                Revocations {
+                    version: 2,
+                    serials: vec![1, 9],
+                }
+                .sign(&cluster, &authority),
+            ),
+            ("ticket", "ticket", ticket_bytes),
+            ("ticket", "long-ago", Ticket { issued: 1 << 63, ..ticket }.sign(&host_key)),
+            ("ticket", "grant", grant),
+            (
+                "preamble",
+                "session",
+                wire::preamble(wire::KIND_SESSION, &hello.encode_to_vec()),
+            ),
+            ("preamble", "member", wire::preamble(wire::KIND_MEMBER, &[])),
+            ("frame", "requests", frames),
+            ("frame", "member", member.encode_to_vec()),
+            ("launch", "launch", launch.encode_to_vec()),
+            ("launch", "ended", ended.encode_to_vec()),
+            ("stream", "to-session", to_session(&launch.encode_to_vec())),
+            ("stream", "to-front", to_front(&ended.encode_to_vec())),
+            ("monitor", "sign", sign.encode(1)),
+            ("monitor", "admit", admit.encode(2)),
+            (
+                "monitor",
+                "start",
+                Request::Start {
+                    ticket: vec![1; 40],
+                    source_cert: vec![2; 40],
+                }
+                .encode(3),
+            ),
+            (
+                "monitor",
+                "revoke",
+                Request::Revoke { list: vec![3; 40] }.encode(4),
+            ),
+            ("monitor", "refused", refused.encode(1)),
+            (
+                "monitor",
+                "started",
+                Reply::Started {
+                    nonce: n,
+                    login: "alice".into(),
+                }
+                .encode(3),
+            ),
+            ("monitor", "claim", claim.encode()),
+            ("monitor", "ready", FromSession::Ready { session_key: k }.encode()),
+            ("token", "token", token.to_string().into_bytes()),
+            (
+                "token",
+                "exec.conf",
+                b"vouch h1 * root\nlogin carol build\nuid-min 1000\npam no\nwarm 2\n".to_vec(),
+            ),
+            (
+                "token",
+                "queued.toml",
+                b"port = 7838\nlisten = [\"0.0.0.0\"]\nlog = \"info\"\n".to_vec(),
+            ),
+        ]
+    }
+
+    fn to_session(launch: &[u8]) -> Vec<u8> {
+        let mut s = Stream::new(Role::Front);
+        let mut v = Stream::control(launch);
+        v.extend(s.data_head(Channel::Stdin, 5));
+        v.extend(b"hello");
+        v.extend(s.eof(Channel::Stdin).into_iter().flatten());
+        v.extend(s.close(Channel::Stderr).into_iter().flatten());
+        v
+    }
+
+    fn to_front(ended: &[u8]) -> Vec<u8> {
+        let mut s = Stream::new(Role::Session);
+        let mut v = Vec::new();
+        for (c, text) in [(Channel::Stdout, &b"out"[..]), (Channel::Stderr, b"error")] {
+            v.extend(s.data_head(c, text.len()));
+            v.extend(text);
+            v.extend(s.eof(c).into_iter().flatten());
+        }
+        v.extend(Stream::control(ended));
+        v
+    }
+}
