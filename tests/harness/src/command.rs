@@ -308,6 +308,11 @@ impl Running {
         self.stderr.so_far()
     }
 
+    /// Whether nobody can write to its standard output any more.
+    pub fn stdout_ended(&self) -> bool {
+        self.stdout.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Sends it a signal (to the process alone).
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid()?), signal)?)
