@@ -42,6 +42,11 @@ impl Parent {
         Ok(Self { dir })
     }
 
+    /// Leaves nothing behind where there is nothing in it.
+    pub(crate) fn remove_if_empty(&self) {
+        let _ = fs::remove_dir(&self.dir).and_then(|()| self.dir.parent().map_or(Ok(()), fs::remove_dir));
+    }
+
     /// Makes one, and opens it for the fork.
     pub(crate) fn make(&self, name: &str) -> io::Result<(Cgroup, OwnedFd)> {
         let path = self.dir.join(name);

@@ -218,6 +218,7 @@ impl Monitor {
             }
         }
         let _ = notify::systemd(self.notify.as_deref(), "STOPPING=1\n");
+        self.end_unclaimed();
         Ok(())
     }
 

@@ -113,9 +113,10 @@ impl Roles {
     fn same_namespace(&self, pid: i32) -> bool {
         match fs::metadata(format!("/proc/{pid}/ns/user")) {
             Ok(m) => (m.dev(), m.ino()) == self.namespace,
-            // Root without CAP_SYS_PTRACE (in some containers). The map is readable without it, and no user
-            // can make a namespace with the map of ours.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && self.owner.is_none() => {
+            // We are root without CAP_SYS_PTRACE (in some containers), or its owner's process that hides itself
+            // (an agent). The map is readable nevertheless, and who makes a namespace with the very map of ours
+            // has the same uids in it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 let map = |p: &str| fs::read(format!("/proc/{p}/uid_map")).ok();
                 map("self").is_some_and(|own| map(&pid.to_string()) == Some(own))
             }

@@ -50,28 +50,41 @@ pub(crate) enum Verdict {
     No,
 }
 
-/// The table. A further condition of `Adopt` is the session's record: process id and start time must be the
-/// asker's. A further one of `Admit` is that the authority's key is here.
+const YES: bool = true;
+const NO: bool = false;
+
+/// The table. Two further conditions are met elsewhere: `Adopt` needs a session's record with the asker's
+/// process id and start time; `Admit` needs the authority's key in this host's room. The daemon may not have
+/// anything signed: a broken one must not be able to speak for anyone, not even for its own account.
+#[rustfmt::skip]
+const TABLE: [(Kind, State, [bool; 4]); 7] = [
+    //  request       needs            Nobody  User  Daemon  Root
+    (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
+    (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Admit,   State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Revoke,  State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Watch,   State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Reload,  State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Adopt,   State::NoKey,    [ NO,     YES,  YES,    YES ]),
+];
+
+/// Looks it up. What is not in the table is not permitted.
 pub(crate) fn permit(role: Role, kind: Kind, state: State) -> Verdict {
-    use self::{Kind as K, Role as R};
-    #[rustfmt::skip]
-    let permitted = match (kind,  role) {
-        //           Nobody             User              Daemon             Root
-        (K::Sign,    R::Nobody) | (K::Sign,   R::Daemon)                                     => false,
-        (K::Sign,                         R::User                          | R::Root)        => true,
-        (K::Adopt,   R::Nobody)                                                              => false,
-        (K::Adopt,                        R::User         | R::Daemon      | R::Root)        => true,
-        (K::Start | K::Admit | K::Revoke | K::Watch | K::Reload, R::Nobody | R::User)        => false,
-        (K::Start | K::Admit | K::Revoke | K::Watch | K::Reload, R::Daemon | R::Root)        => true,
+    let column = match role {
+        Role::Nobody => 0,
+        Role::User => 1,
+        Role::Daemon => 2,
+        Role::Root => 3,
     };
-    let needs_key = match kind {
-        K::Sign | K::Start | K::Admit | K::Revoke => true,
-        K::Watch | K::Reload | K::Adopt => false,
-    };
-    match (permitted, needs_key, state) {
-        (false, _, _) => Verdict::No,
-        (true, true, State::NoKey) => Verdict::NotReady,
-        (true, _, _) => Verdict::Yes,
+    match TABLE.iter().find(|(k, _, _)| *k == kind) {
+        Some((_, needs, permitted)) if permitted[column] => {
+            if *needs == State::Member && state == State::NoKey {
+                Verdict::NotReady
+            } else {
+                Verdict::Yes
+            }
+        }
+        _ => Verdict::No,
     }
 }
 

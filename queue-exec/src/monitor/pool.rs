@@ -3,8 +3,10 @@
 
 use super::Monitor;
 use super::cgroup::Cgroup;
+use super::cleanup::Task;
 use super::events::{Source, Timer};
 use super::log::log;
+use super::peer::has_ended;
 use super::sessions::{Phase, Session};
 use super::spawn::spawn;
 use super::tree;
@@ -23,6 +25,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// After a failure the next try waits, longer each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// Stopping waits no longer for session processes that it ended.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
 /// So many failures in a row, and waiting launches are told.
 const HOPELESS: u32 = 3;
 
@@ -164,6 +168,22 @@ impl Monitor {
             "while it waited"
         };
         self.pool_failed(&format!("a session process ended {when}"));
+    }
+
+    /// We are told to stop: who waits to be claimed ends now. Claimed sessions live on, and find the next
+    /// monitor.
+    pub(super) fn end_unclaimed(&mut self) {
+        let unclaimed = self
+            .sessions
+            .extract_if(|_, s| !matches!(s.phase, Phase::Live { .. }));
+        for s in unclaimed.map(|(_, s)| s).collect::<Vec<_>>() {
+            tree::kill_fd(&s.pidfd);
+            self.clean(Task::All, s.cgroup, vec![s.process], None);
+        }
+        self.finish_cleanups(STOP_WITHIN);
+        if let Some(c) = &self.cgroups {
+            c.remove_if_empty();
+        }
     }
 
     fn pool_failed(&mut self, why: &str) {

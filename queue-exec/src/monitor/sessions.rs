@@ -220,11 +220,7 @@ impl Monitor {
         let Some(s) = self.sessions.remove(&id) else {
             return;
         };
-        // An adopted one is not our child; then there is nothing to wait for.
-        let _ = nix::sys::wait::waitid(
-            nix::sys::wait::Id::PIDFd(s.pidfd.as_fd()),
-            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOHANG,
-        );
+        s.reap();
         match s.phase {
             Phase::Starting => self.unclaimed_died(id, true),
             Phase::Warm { .. } => self.unclaimed_died(id, false),
@@ -351,6 +347,14 @@ impl Monitor {
         for event in live {
             self.reply(conn, 0, &event);
         }
+    }
+}
+
+impl Session {
+    /// Collects the process. One of an earlier monitor is not our child: then there is nothing to collect.
+    pub(super) fn reap(&self) {
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOHANG;
+        let _ = nix::sys::wait::waitid(nix::sys::wait::Id::PIDFd(self.pidfd.as_fd()), flags);
     }
 }
 

@@ -1,0 +1,188 @@
+//! The fake session: takes a claim as the real one does, then obeys the lines it reads from the connection.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use queue_exec::client;
+use queue_exec::layout::Layout;
+use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
+use queue_exec::ticket::Nonce;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Prints three process ids: of one that has left the tree, of one in it, and of its top.
+const TREE: &str =
+    "exec 2>/dev/null; (setsid sleep 1000 >&2 & echo $!); sleep 1000 >&2 & echo $!; echo $$; exec 1>&2; wait";
+
+/// Client of the socket at this path.
+fn dial(socket: &str) -> io::Result<OwnedFd> {
+    let run = Path::new(socket).parent().unwrap_or(Path::new("/")).to_owned();
+    client::dial(&Layout {
+        root: false,
+        run,
+        ..Layout::system()
+    })
+}
+
+fn tell(monitor: Option<&OwnedFd>, m: &FromSession) {
+    if let Some(fd) = monitor {
+        // It may have ended.
+        let _ = client::send(fd.as_fd(), &m.encode(), None);
+    }
+}
+
+pub(crate) fn run() {
+    // SAFETY: by contract ours.
+    let mut monitor = Some(unsafe { OwnedFd::from_raw_fd(3) });
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) };
+    tell(monitor.as_ref(), &FromSession::Ready { session_key: [7; 32] });
+    let mut packet = vec![0; PACKET_MAX];
+    let (n, conn) = client::receive(monitor.as_ref().unwrap().as_fd(), &mut packet).unwrap();
+    if n == 0 {
+        return;
+    }
+    let Ok(ToSession::Claim {
+        nonce,
+        login,
+        ruser,
+        uid_min,
+        allow_root,
+        socket,
+        cgroup,
+        ..
+    }) = ToSession::decode(&packet[..n])
+    else {
+        return;
+    };
+    let mut conn = File::from(conn.unwrap());
+    tell(monitor.as_ref(), &FromSession::Running);
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let env: Vec<String> = std::env::vars().map(|(k, _)| k).collect();
+    writeln!(
+        conn,
+        "hello {ruser} as {login} uid-min {uid_min} root {allow_root} cgroup {cgroup} fds {open} env {} pid {}",
+        env.join(","),
+        std::process::id()
+    )
+    .unwrap();
+    loop {
+        let (from_conn, from_monitor) = wait(&conn, monitor.as_ref());
+        if from_monitor {
+            // It says nothing more than its end.
+            monitor = None;
+        }
+        if monitor.is_none() {
+            match adopt(&socket, nonce) {
+                Some((fd, Reply::Done)) => {
+                    monitor = Some(fd);
+                    let _ = writeln!(conn, "adopted");
+                }
+                Some(_) => {
+                    let _ = writeln!(conn, "denied");
+                    return;
+                }
+                None => {}
+            }
+        }
+        if from_conn && !obey(&mut conn, monitor.as_ref()) {
+            return;
+        }
+    }
+}
+
+fn wait(conn: &File, monitor: Option<&OwnedFd>) -> (bool, bool) {
+    let mut fds = vec![PollFd::new(conn.as_fd(), PollFlags::POLLIN)];
+    fds.extend(monitor.map(|m| PollFd::new(m.as_fd(), PollFlags::POLLIN)));
+    let timeout = if monitor.is_some() {
+        PollTimeout::NONE
+    } else {
+        PollTimeout::from(20u8)
+    };
+    poll(&mut fds, timeout).unwrap();
+    (
+        fds[0].any().unwrap(),
+        fds.get(1).is_some_and(|f| f.any().unwrap()),
+    )
+}
+
+/// One command; `false` to end.
+fn obey(conn: &mut File, monitor: Option<&OwnedFd>) -> bool {
+    let mut line = String::new();
+    let mut byte = [0];
+    while conn.read(&mut byte).unwrap_or(0) == 1 && byte[0] != b'\n' {
+        line.push(char::from(byte[0]));
+    }
+    match line.as_str() {
+        // A tree with a process that has left it: its own session, its parent gone.
+        "spawn" => {
+            let mut child = Command::new("sh")
+                .args(["-c", TREE])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut pids = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut pids).unwrap();
+            // It is the monitor's to end, and nobody's to wait for.
+            std::mem::forget(child);
+            writeln!(conn, "{}", pids.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap();
+        }
+        "running" => tell(monitor, &FromSession::Running),
+        "kill tree" => tell(monitor, &FromSession::KillTree),
+        "become 1" => {
+            nix::unistd::setresuid(1.into(), 1.into(), 1.into()).unwrap();
+            writeln!(conn, "became").unwrap();
+        }
+        "end" | "leave" => {
+            tell(
+                monitor,
+                &FromSession::Ended {
+                    leave: line == "leave",
+                },
+            );
+            return false;
+        }
+        "nonsense" => tell(monitor, &FromSession::Ready { session_key: [0; 32] }),
+        "echo" => writeln!(conn, "echo").unwrap(),
+        // "die", or the test is gone.
+        _ => return false,
+    }
+    true
+}
+
+fn adopt(socket: &str, nonce: Nonce) -> Option<(OwnedFd, Reply)> {
+    let fd = dial(socket).ok()?;
+    let reply = client::ask(fd.as_fd(), &Request::Adopt { nonce }, None).ok()?;
+    Some((fd, reply))
+}
+
+/// Asks from a user namespace of its own, and prints the answer.
+pub(crate) fn ask_from_userns(socket: &str) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).unwrap();
+    let fd = dial_any(socket);
+    let r = Request::Sign {
+        target_cert: vec![],
+        login: String::new(),
+        nonce: [0; 16],
+        request: [0; 32],
+        client_key: [0; 32],
+    };
+    let _ = writeln!(io::stdout(), "{:?}", client::ask(fd.as_fd(), &r, None));
+}
+
+/// Without looking who listens.
+pub(crate) fn dial_any(socket: &str) -> OwnedFd {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect};
+    use std::os::fd::AsRawFd as _;
+    let fd = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    connect(fd.as_raw_fd(), &UnixAddr::new(socket).unwrap()).unwrap();
+    fd
+}
