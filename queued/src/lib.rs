@@ -1,2 +1,119 @@
-//! `queued`: the daemon, one per host.
-pub mod engine;
+//! `queued`, the daemon of a host: keeps a connection with every other member, knows how they are, chooses
+//! hosts, and passes the connections of sessions on to queue-exec. It runs as an unprivileged user, starts no
+//! user's process, and no byte of a session goes through it.
+//!
+//! The rooms: `engine` decides and does no input or output; `driver` owns it; `listen`, `mesh`, `admit`,
+//! `handler` and `exec` do input and output and know the engine's inputs and effects, not each other's
+//! business. `command` is the command line; `identity` the files.
+#![forbid(unsafe_code)]
+
+mod account;
+mod address;
+mod admit;
+mod applicant;
+pub mod command;
+mod context;
+mod driver;
+mod engine;
+mod exec;
+mod handler;
+mod identity;
+mod listen;
+mod load;
+mod mesh;
+mod name;
+mod notify;
+mod spawn;
+mod verify;
+
+use anyhow::Context as _;
+use context::Context;
+use driver::{Driver, Event, Ready};
+use exec::Exec;
+use spawn::Spawner;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long members are given to read that we go.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Runs the daemon on these sockets until it is told to end.
+async fn run(
+    context: Arc<Context>,
+    tcp: Vec<TcpListener>,
+    local: UnixListener,
+    spawner: Option<Spawner>,
+) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let ready = Ready::new(context.clone());
+    let driver = ready.driver();
+    let exec = Exec::start(context.layout.clone(), driver.clone(), spawner);
+    tokio::spawn(ready.run(exec.clone()));
+    for s in tcp {
+        let s = tokio::net::TcpListener::from_std(s).context("cannot listen")?;
+        tokio::spawn(listen::serve(s, driver.clone(), exec.clone()));
+    }
+    let local = tokio::net::UnixListener::from_std(local).context("cannot listen")?;
+    tokio::spawn(handler::serve(local, driver.clone()));
+
+    {
+        let (driver, exec) = (driver.clone(), exec.clone());
+        tokio::spawn(async move {
+            exec.ready().await;
+            announce(&driver.context());
+        });
+    }
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&driver).await,
+        }
+    }
+    end(&driver, &exec).await;
+    Ok(())
+}
+
+/// Usable from now on: says so to whoever started us.
+fn announce(c: &Context) {
+    let text = format!(
+        "{} of cluster {} at {}",
+        c.identity.own.name,
+        c.identity.cluster.name,
+        c.address()
+    );
+    notify::tell(&format!("READY=1\nSTATUS={text}\n"));
+    // Whatever the log level is.
+    let _ = writeln!(std::io::stderr(), "queued: READY: {text}");
+}
+
+async fn reload(driver: &Driver) {
+    notify::tell("RELOADING=1\n");
+    let (tx, rx) = oneshot::channel();
+    driver.send(Event::Reload(tx)).await;
+    match rx.await {
+        Ok(Err(e)) => tracing::error!("not read again: {e}"),
+        _ => tracing::info!("configuration, keys and members read again"),
+    }
+    notify::tell("READY=1\n");
+}
+
+/// Tells the members, and ends. Sessions go on: they are queue-exec's, which is left running if root started
+/// it (a later `queued` finds it), or if it has sessions.
+async fn end(driver: &Driver, exec: &Exec) {
+    notify::tell("STOPPING=1\n");
+    tracing::info!("ending; sessions go on");
+    let (tx, rx) = oneshot::channel();
+    driver.send(Event::Stop(tx)).await;
+    let _ = timeout(GOODBYE, rx).await;
+    let _ = timeout(GOODBYE, driver.idle()).await;
+    exec.end();
+}

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use wire::{ErrorCode, HostInfo, HostState, Placed, reply};
 
-fn error(code: ErrorCode, text: String) -> reply::Kind {
-    reply::Kind::Error(wire::Error { code: code as i32, text })
+fn error(code: ErrorCode, text: String) -> wire::Error {
+    wire::Error {
+        code: code as i32,
+        text,
+    }
 }
 
 fn ms(d: Duration) -> u64 {
@@ -20,8 +23,9 @@ impl Engine {
     pub(super) fn place(&mut self, now: Now, wanted: &wire::Place) -> reply::Kind {
         if self.expelled {
             let (n, c) = (&self.own.name, &self.cluster);
-            let text = format!("this host, {n}, was removed from cluster {c}: join it again (queued join TOKEN)");
-            return error(ErrorCode::Denied, text);
+            let text =
+                format!("this host, {n}, was removed from cluster {c}: join it again (queued join TOKEN)");
+            return reply::Kind::Error(error(ErrorCode::Denied, text));
         }
         let any = wanted.host.is_empty() || wanted.host == "+";
         if !any {
@@ -29,7 +33,7 @@ impl Engine {
                 Ok(placed) if !wanted.prefer || !wanted.avoid.contains(&placed.host) => {
                     return reply::Kind::Placed(placed);
                 }
-                Err(e) if !wanted.prefer => return e,
+                Err(e) if !wanted.prefer => return reply::Kind::Error(e),
                 _ => {}
             }
         }
@@ -37,7 +41,7 @@ impl Engine {
     }
 
     /// The host of that name, if it may be there.
-    fn named(&mut self, now: Now, name: &str) -> Result<Placed, reply::Kind> {
+    fn named(&mut self, now: Now, name: &str) -> Result<Placed, wire::Error> {
         if name == self.own.name {
             if !self.monitor {
                 return Err(error(ErrorCode::NotReady, self.no_monitor()));
@@ -46,8 +50,11 @@ impl Engine {
             return Ok(self.placed_here());
         }
         let Some(p) = self.peers.get_mut(name) else {
-            let known: Vec<&str> =
-                std::iter::once(&self.own.name).chain(self.peers.keys()).take(20).map(String::as_str).collect();
+            let known: Vec<&str> = std::iter::once(&self.own.name)
+                .chain(self.peers.keys())
+                .take(20)
+                .map(String::as_str)
+                .collect();
             let text = format!(
                 "no host {name} in cluster {}: there are {} (queue hosts shows them)",
                 self.cluster,
@@ -60,12 +67,21 @@ impl Engine {
             let text = format!(
                 "{name} ({}) does not answer: {}; is it on, and does queued run there?",
                 p.address,
-                if p.reason.is_empty() { "no connection" } else { &p.reason }
+                if p.reason.is_empty() {
+                    "no connection"
+                } else {
+                    &p.reason
+                }
             );
             return Err(error(ErrorCode::HostDown, text));
         }
         remember(&mut p.handed, now);
-        Ok(Placed { host: name.into(), address: p.address.clone(), cert: p.host.cert.clone(), local: false })
+        Ok(Placed {
+            host: name.into(),
+            address: p.address.clone(),
+            cert: p.host.cert.clone(),
+            local: false,
+        })
     }
 
     /// The least loaded of the hosts that answer.
@@ -86,15 +102,18 @@ impl Engine {
             let text = if avoid.is_empty() && !self.monitor && self.peers.is_empty() {
                 self.no_monitor()
             } else {
-                let tried =
-                    if avoid.is_empty() { String::new() } else { format!(", {} tried", avoid.join(", ")) };
+                let tried = if avoid.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} tried", avoid.join(", "))
+                };
                 format!(
                     "no host answers ({} in cluster {}{tried}): queue hosts shows why",
                     1 + self.peers.len(),
                     self.cluster
                 )
             };
-            return error(ErrorCode::NoHost, text);
+            return reply::Kind::Error(error(ErrorCode::NoHost, text));
         };
         if *name == self.own.name {
             remember(&mut self.handed, now);
@@ -103,12 +122,15 @@ impl Engine {
         let name = name.clone();
         match self.named(now, &name) {
             Ok(p) => reply::Kind::Placed(p),
-            Err(e) => e,
+            Err(e) => reply::Kind::Error(e),
         }
     }
 
     fn no_monitor(&self) -> String {
-        format!("queue-exec on {} does not run: start it (systemctl start queue-exec)", self.own.name)
+        format!(
+            "queue-exec on {} does not run: start it (systemctl start queue-exec)",
+            self.own.name
+        )
     }
 
     fn placed_here(&self) -> Placed {
@@ -123,7 +145,10 @@ impl Engine {
     /// All hosts, by name.
     pub(super) fn hosts(&self, now: Now) -> wire::Hosts {
         let reason = if self.expelled {
-            format!("removed from cluster {}: join it again (queued join TOKEN)", self.cluster)
+            format!(
+                "removed from cluster {}: join it again (queued join TOKEN)",
+                self.cluster
+            )
         } else if self.monitor {
             String::new()
         } else {
@@ -132,7 +157,11 @@ impl Engine {
         let own = HostInfo {
             name: self.own.name.clone(),
             address: self.advertised.clone(),
-            state: if self.expelled || !self.monitor { HostState::Down } else { HostState::Up } as i32,
+            state: if self.expelled || !self.monitor {
+                HostState::Down
+            } else {
+                HostState::Up
+            } as i32,
             load: self.load.map(|(_, l)| l),
             age_ms: self.load.map_or(0, |(at, _)| ms(now.saturating_sub(at))),
             reason,
@@ -153,7 +182,10 @@ impl Engine {
         });
         let mut hosts: Vec<HostInfo> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        wire::Hosts { hosts, cluster: self.cluster.clone() }
+        wire::Hosts {
+            hosts,
+            cluster: self.cluster.clone(),
+        }
     }
 }
 

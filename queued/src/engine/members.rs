@@ -2,8 +2,8 @@
 //! clone, who was removed. Part of the engine; places nothing.
 
 use super::{
-    ALIVE, BACKOFF, BACKOFF_MAX, ConnId, Dial, Effect, Effects, Engine, Entry, Hello, Host, Level, Link, Message,
-    Now, Peer, REFUSED, RUMOURS, Revoked, SILENCE, member, wire, wire_roster,
+    ALIVE, BACKOFF, BACKOFF_MAX, ConnId, Dial, Effect, Effects, Engine, Entry, Hello, Host, Level, Link,
+    Message, Now, Peer, REFUSED, RUMOURS, Revoked, SILENCE, member, wire, wire_roster,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,10 @@ fn removed(name: &str, cluster: &str) -> String {
 
 impl Engine {
     /// A connection with both hellos known; `dialled`: by us.
-    #[expect(clippy::too_many_arguments, reason = "one call for two inputs with the same parts")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call for two inputs with the same parts"
+    )]
     pub(super) fn met(
         &mut self,
         now: Now,
@@ -27,22 +30,34 @@ impl Engine {
         dialled: bool,
         out: &mut Effects,
     ) {
-        if dialled && let Some(p) = self.peers.get_mut(&host.name) {
-            if let Dial::Busy(_) = p.dial {
-                p.dial = Dial::Rest;
-            }
+        if dialled
+            && let Some(p) = self.peers.get_mut(&host.name)
+            && matches!(p.dial, Dial::Busy(_))
+        {
+            p.dial = Dial::Rest;
         }
         match self.judge(now, &host, &hello, &from, dialled) {
             Ok(()) => {}
             Err((level, bye)) => {
-                let text = bye.clone().unwrap_or_else(|| "a second connection is not needed".into());
-                out.log(level, format!("connection with {} at {from} not kept: {text}", host.name));
+                let text = bye
+                    .clone()
+                    .unwrap_or_else(|| "a second connection is not needed".into());
+                out.log(
+                    level,
+                    format!("connection with {} at {from} not kept: {text}", host.name),
+                );
                 if self.revoked.serials.contains(&host.serial) {
                     // It was away when it was removed: this is how it learns.
                     let list = self.revoked.bytes.clone();
-                    out.push(Effect::Send { conn, message: member::Kind::Revocations(list) });
+                    out.push(Effect::Send {
+                        conn,
+                        message: member::Kind::Revocations(list),
+                    });
                 }
-                out.push(Effect::Close { conn, bye: bye.clone() });
+                out.push(Effect::Close {
+                    conn,
+                    bye: bye.clone(),
+                });
                 // Whoever answers our dial with something that we refuse is dialled again, later.
                 if let Some(p) = self.peers.get_mut(&host.name)
                     && dialled
@@ -79,7 +94,10 @@ impl Engine {
         dialled: bool,
     ) -> Result<(), (Level, Option<String>)> {
         if self.stopped {
-            return Err((Level::Debug, Some(format!("queued on {} was stopped", self.own.name))));
+            return Err((
+                Level::Debug,
+                Some(format!("queued on {} was stopped", self.own.name)),
+            ));
         }
         if self.expelled {
             return Err((Level::Debug, Some(removed(&self.own.name, &self.cluster))));
@@ -98,7 +116,9 @@ impl Engine {
         if self.revoked.serials.contains(&host.serial) {
             return Err((Level::Warn, Some(removed(&host.name, &self.cluster))));
         }
-        let Some(p) = self.peers.get(&host.name) else { return Ok(()) };
+        let Some(p) = self.peers.get(&host.name) else {
+            return Ok(());
+        };
         if host.serial < p.host.serial {
             let text = format!(
                 "{} has joined again since with newer keys: this one's are old (a restored backup, or a clone?). \
@@ -144,8 +164,14 @@ impl Engine {
         out: &mut Effects,
     ) {
         let name = host.name.clone();
-        let known = self.peers.get(&name).is_some_and(|p| p.host == host && p.address == hello.address);
-        let p = self.peers.entry(name.clone()).or_insert_with(|| Peer::new(host.clone()));
+        let known = self
+            .peers
+            .get(&name)
+            .is_some_and(|p| p.host == host && p.address == hello.address);
+        let p = self
+            .peers
+            .entry(name.clone())
+            .or_insert_with(|| Peer::new(host.clone()));
         p.host = host;
         if !hello.address.is_empty() && hello.address != p.address {
             let old = std::mem::replace(&mut p.address, hello.address);
@@ -153,11 +179,20 @@ impl Engine {
         }
         if let Some(old) = p.link.take() {
             self.conns.remove(&old.conn);
-            out.push(Effect::Close { conn: old.conn, bye: None });
+            out.push(Effect::Close {
+                conn: old.conn,
+                bye: None,
+            });
         } else if p.state != HostState::Up {
             out.log(Level::Info, format!("{name} is up at {}", p.address));
         }
-        p.link = Some(Link { conn, dialled, boot: hello.boot, from, heard: now });
+        p.link = Some(Link {
+            conn,
+            dialled,
+            boot: hello.boot,
+            from,
+            heard: now,
+        });
         p.version = hello.version;
         p.state = HostState::Up;
         p.reason.clear();
@@ -166,12 +201,21 @@ impl Engine {
         }
         let entry = p.entry();
         self.conns.insert(conn, name.clone());
-        out.push(Effect::Send { conn, message: member::Kind::Roster(wire_roster(self.roster(&name))) });
+        out.push(Effect::Send {
+            conn,
+            message: member::Kind::Roster(wire_roster(self.roster(&name))),
+        });
         if !self.revoked.bytes.is_empty() {
-            out.push(Effect::Send { conn, message: member::Kind::Revocations(self.revoked.bytes.clone()) });
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Revocations(self.revoked.bytes.clone()),
+            });
         }
         if let Some((_, load)) = self.load {
-            out.push(Effect::Send { conn, message: member::Kind::Load(load) });
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Load(load),
+            });
         }
         if !known {
             out.push(Effect::Keep(entry.clone()));
@@ -184,19 +228,33 @@ impl Engine {
         for p in self.peers.values().filter(|p| p.host.name != entry.host.name) {
             if let Some(l) = p.link.as_ref().filter(|l| Some(l.conn) != except) {
                 let roster = wire_roster(vec![entry.clone()]);
-                out.push(Effect::Send { conn: l.conn, message: member::Kind::Roster(roster) });
+                out.push(Effect::Send {
+                    conn: l.conn,
+                    message: member::Kind::Roster(roster),
+                });
             }
         }
     }
 
-    pub(super) fn dial_failed(&mut self, now: Now, name: &str, text: String, refused: bool, out: &mut Effects) {
+    pub(super) fn dial_failed(
+        &mut self,
+        now: Now,
+        name: &str,
+        text: String,
+        refused: bool,
+        out: &mut Effects,
+    ) {
         let Some(p) = self.peers.get_mut(name) else { return };
         let tries = if let Dial::Busy(n) = p.dial { n } else { 0 };
         p.dial = Dial::Rest;
         if p.link.is_some() {
             return;
         }
-        let wait = if refused { REFUSED } else { (BACKOFF * 2u32.pow(tries.min(5))).min(BACKOFF_MAX) };
+        let wait = if refused {
+            REFUSED
+        } else {
+            (BACKOFF * 2u32.pow(tries.min(5))).min(BACKOFF_MAX)
+        };
         p.dial = Dial::At(now + self.rng.between(wait / 2, wait), tries + 1);
         if p.state != HostState::Down || (refused && p.reason != text) {
             let level = if refused { Level::Error } else { Level::Warn };
@@ -207,8 +265,12 @@ impl Engine {
     }
 
     pub(super) fn lost(&mut self, now: Now, conn: ConnId, text: String, out: &mut Effects) {
-        let Some(name) = self.conns.remove(&conn) else { return };
-        let Some(p) = self.peers.get_mut(&name) else { return };
+        let Some(name) = self.conns.remove(&conn) else {
+            return;
+        };
+        let Some(p) = self.peers.get_mut(&name) else {
+            return;
+        };
         if p.link.as_ref().is_none_or(|l| l.conn != conn) {
             return;
         }
@@ -222,9 +284,14 @@ impl Engine {
     /// Closes connections on which nothing was heard for too long.
     pub(super) fn silent(&mut self, now: Now, out: &mut Effects) {
         for (name, p) in &mut self.peers {
-            let Some(l) = p.link.take_if(|l| now >= l.heard + SILENCE) else { continue };
+            let Some(l) = p.link.take_if(|l| now >= l.heard + SILENCE) else {
+                continue;
+            };
             self.conns.remove(&l.conn);
-            out.push(Effect::Close { conn: l.conn, bye: None });
+            out.push(Effect::Close {
+                conn: l.conn,
+                bye: None,
+            });
             p.state = HostState::Down;
             p.reason = format!("no sign of life for {} s", SILENCE.as_secs());
             out.log(Level::Warn, format!("{name} is down: {}", p.reason));
@@ -251,14 +318,24 @@ impl Engine {
             let rumour = choice.checked_sub(1).and_then(|i| p.rumours.get(i));
             let address = rumour.unwrap_or(&p.address).clone();
             p.dial = Dial::Busy(tries);
-            out.push(Effect::Dial { name: name.clone(), address, key: p.host.tls_key });
+            out.push(Effect::Dial {
+                name: name.clone(),
+                address,
+                key: p.host.tls_key,
+            });
         }
     }
 
     pub(super) fn heard(&mut self, now: Now, conn: ConnId, message: Message, out: &mut Effects) {
-        let Some(name) = self.conns.get(&conn).cloned() else { return };
-        let Some(p) = self.peers.get_mut(&name) else { return };
-        let Some(l) = p.link.as_mut().filter(|l| l.conn == conn) else { return };
+        let Some(name) = self.conns.get(&conn).cloned() else {
+            return;
+        };
+        let Some(p) = self.peers.get_mut(&name) else {
+            return;
+        };
+        let Some(l) = p.link.as_mut().filter(|l| l.conn == conn) else {
+            return;
+        };
         l.heard = now;
         match message {
             Message::Load(load) => p.load = Some((now, load)),
@@ -305,7 +382,10 @@ impl Engine {
                 let (low, high) = (Duration::from_millis(low), Duration::from_millis(high));
                 p.redial(now + self.rng.between(low, high));
                 self.peers.insert(name.clone(), p);
-                out.log(Level::Info, format!("{name} is a member now, at {}", entry.address));
+                out.log(
+                    Level::Info,
+                    format!("{name} is a member now, at {}", entry.address),
+                );
                 true
             }
             Some(p) if entry.host.serial > p.host.serial => {
@@ -317,15 +397,18 @@ impl Engine {
                 }
                 if let Some(l) = p.link.take() {
                     self.conns.remove(&l.conn);
-                    out.push(Effect::Close { conn: l.conn, bye: None });
+                    out.push(Effect::Close {
+                        conn: l.conn,
+                        bye: None,
+                    });
                 }
                 p.redial(now + self.rng.between(Duration::ZERO, Duration::from_millis(100)));
                 out.log(Level::Info, format!("{name} joined again, at {}", p.address));
                 true
             }
             Some(p) if entry.host.serial == p.host.serial => {
-                let fresh = p.authority != entry.authority
-                    && p.link.as_ref().is_some_and(|l| Some(l.conn) == source);
+                let fresh =
+                    p.authority != entry.authority && p.link.as_ref().is_some_and(|l| Some(l.conn) == source);
                 if fresh {
                     p.authority = entry.authority;
                 }
@@ -351,7 +434,10 @@ impl Engine {
         self.revoked = list;
         out.push(Effect::Revoked(self.revoked.bytes.clone()));
         for conn in self.links() {
-            out.push(Effect::Send { conn, message: member::Kind::Revocations(self.revoked.bytes.clone()) });
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Revocations(self.revoked.bytes.clone()),
+            });
         }
         let gone: Vec<String> = self
             .peers
@@ -364,7 +450,10 @@ impl Engine {
             out.log(Level::Info, text.clone());
             if let Some(l) = self.peers.remove(&name).and_then(|p| p.link) {
                 self.conns.remove(&l.conn);
-                out.push(Effect::Close { conn: l.conn, bye: Some(text) });
+                out.push(Effect::Close {
+                    conn: l.conn,
+                    bye: Some(text),
+                });
             }
             out.push(Effect::Forget(name));
         }
@@ -373,7 +462,10 @@ impl Engine {
             let text = removed(&self.own.name, &self.cluster);
             out.log(Level::Error, text.clone());
             for (conn, name) in std::mem::take(&mut self.conns) {
-                out.push(Effect::Close { conn, bye: Some(text.clone()) });
+                out.push(Effect::Close {
+                    conn,
+                    bye: Some(text.clone()),
+                });
                 if let Some(p) = self.peers.get_mut(&name) {
                     p.link = None;
                     p.dial = Dial::Rest;

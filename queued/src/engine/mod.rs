@@ -7,11 +7,11 @@
 
 mod answer;
 mod members;
-pub mod place;
-pub mod rng;
+pub(crate) mod place;
+pub(crate) mod rng;
 #[cfg(test)]
 mod sim;
-pub mod types;
+pub(crate) mod types;
 
 use libqueue::wire::{self, member};
 use rng::Rng;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use types::{ConnId, Effect, Effects, Entry, Hello, Host, Input, Level, Message, Now, Revoked};
 
 /// A host that says nothing for so long is down. Load reports, every 2 s, are the sign of life.
-pub const SILENCE: Duration = Duration::from_secs(6);
+pub(crate) const SILENCE: Duration = Duration::from_secs(6);
 /// While the connection of a host was heard within this time, another host with its name is a clone.
 const ALIVE: Duration = Duration::from_secs(3);
 /// First pause after a failed dial; doubled each time.
@@ -36,7 +36,7 @@ const HANDED: usize = 1024;
 
 /// What the engine is started with.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// This host.
     pub own: Host,
     /// Name of the cluster.
@@ -104,7 +104,7 @@ struct Peer {
 
 /// The engine.
 #[derive(Debug)]
-pub struct Engine {
+pub(crate) struct Engine {
     own: Host,
     cluster: String,
     authority: bool,
@@ -126,7 +126,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that knows what is written down, and dials everybody at once.
-    pub fn new(now: Now, setup: Setup) -> Self {
+    pub(crate) fn new(now: Now, setup: Setup) -> Self {
         let expelled = setup.revoked.serials.contains(&setup.own.serial);
         let mut e = Self {
             own: setup.own,
@@ -153,18 +153,31 @@ impl Engine {
     }
 
     /// Takes one input and says what is to be done about it.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Effects) {
+    pub(crate) fn handle(&mut self, now: Now, input: Input, out: &mut Effects) {
         match input {
             Input::Tick => {}
-            Input::Arrived { conn, host, hello, from } => self.met(now, conn, host, hello, from, false, out),
-            Input::Reached { conn, host, hello, from } => self.met(now, conn, host, hello, from, true, out),
+            Input::Arrived {
+                conn,
+                host,
+                hello,
+                from,
+            } => self.met(now, conn, host, hello, from, false, out),
+            Input::Reached {
+                conn,
+                host,
+                hello,
+                from,
+            } => self.met(now, conn, host, hello, from, true, out),
             Input::DialFailed { name, text, refused } => self.dial_failed(now, &name, text, refused, out),
             Input::Lost { conn, text } => self.lost(now, conn, text, out),
             Input::Heard { conn, message } => self.heard(now, conn, message, out),
             Input::OwnLoad(load) => {
                 self.load = Some((now, load));
                 for conn in self.links() {
-                    out.push(Effect::Send { conn, message: member::Kind::Load(load) });
+                    out.push(Effect::Send {
+                        conn,
+                        message: member::Kind::Load(load),
+                    });
                 }
             }
             Input::Monitor(up) => self.monitor = up,
@@ -187,7 +200,7 @@ impl Engine {
     }
 
     /// When a `Tick` is due, if nothing else happens before.
-    pub fn wake(&self) -> Option<Now> {
+    pub(crate) fn wake(&self) -> Option<Now> {
         if self.stopped || self.expelled {
             return None;
         }
@@ -201,33 +214,43 @@ impl Engine {
             .min()
     }
 
-    /// Whether this host was removed from the cluster.
-    pub fn expelled(&self) -> bool {
-        self.expelled
-    }
-
-    /// How many other members there are.
-    pub fn others(&self) -> usize {
-        self.peers.len()
+    /// The signed revocation list; empty if there is none.
+    pub(crate) fn revocations(&self) -> &[u8] {
+        &self.revoked.bytes
     }
 
     /// All members as they are passed on, this host first. Its own address is for the reader to know: he is
     /// connected with it.
-    pub fn roster(&self, except: &str) -> Vec<Entry> {
-        let own = Entry { host: self.own.clone(), address: String::new(), authority: self.authority };
+    pub(crate) fn roster(&self, except: &str) -> Vec<Entry> {
+        let own = Entry {
+            host: self.own.clone(),
+            address: String::new(),
+            authority: self.authority,
+        };
         std::iter::once(own)
-            .chain(self.peers.values().filter(|p| p.host.name != except).map(Peer::entry))
+            .chain(
+                self.peers
+                    .values()
+                    .filter(|p| p.host.name != except)
+                    .map(Peer::entry),
+            )
             .collect()
     }
 
     fn links(&self) -> Vec<ConnId> {
-        self.peers.values().filter_map(|p| p.link.as_ref().map(|l| l.conn)).collect()
+        self.peers
+            .values()
+            .filter_map(|p| p.link.as_ref().map(|l| l.conn))
+            .collect()
     }
 
     fn stop(&mut self, out: &mut Effects) {
         self.stopped = true;
         for conn in std::mem::take(&mut self.conns).into_keys() {
-            out.push(Effect::Close { conn, bye: Some(format!("queued on {} was stopped", self.own.name)) });
+            out.push(Effect::Close {
+                conn,
+                bye: Some(format!("queued on {} was stopped", self.own.name)),
+            });
         }
         for p in self.peers.values_mut() {
             p.link = None;
@@ -237,15 +260,23 @@ impl Engine {
 
 impl Peer {
     fn entry(&self) -> Entry {
-        Entry { host: self.host.clone(), address: self.address.clone(), authority: self.authority }
+        Entry {
+            host: self.host.clone(),
+            address: self.address.clone(),
+            authority: self.authority,
+        }
     }
 }
 
 /// A roster as it goes over the wire.
-pub fn wire_roster(entries: Vec<Entry>) -> wire::Roster {
+pub(crate) fn wire_roster(entries: Vec<Entry>) -> wire::Roster {
     let members = entries
         .into_iter()
-        .map(|e| wire::RosterEntry { cert: e.host.cert, address: e.address, authority: e.authority })
+        .map(|e| wire::RosterEntry {
+            cert: e.host.cert,
+            address: e.address,
+            authority: e.authority,
+        })
         .collect();
     wire::Roster { members }
 }

@@ -27,11 +27,11 @@ const DECAY: Duration = Duration::from_secs(60);
 /// Scores this close are equal.
 const EQUAL: f64 = 1.05;
 /// Launches older than this no longer count (their weight is under 2 %).
-pub const REMEMBER: Duration = Duration::from_secs(240);
+pub(crate) const REMEMBER: Duration = Duration::from_secs(240);
 
 /// What is known of one host that could be taken.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub(crate) struct View {
     /// Its 1-minute load average.
     pub load1: f64,
     /// Cores that may be used there.
@@ -45,20 +45,30 @@ pub struct View {
 }
 
 /// Expected slowdown of one more process there; lower is better.
-pub fn score(v: &View) -> f64 {
+pub(crate) fn score(v: &View) -> f64 {
     let unseen = v.handed.iter().filter(|a| **a <= v.report_age).count() as f64;
-    let weight: f64 = v.handed.iter().map(|a| (-a.as_secs_f64() / DECAY.as_secs_f64()).exp()).sum();
+    let weight: f64 = v
+        .handed
+        .iter()
+        .map(|a| (-a.as_secs_f64() / DECAY.as_secs_f64()).exp())
+        .sum();
     let newcomers = weight.min(f64::from(v.sessions) + unseen);
     // A host cannot make itself attractive with nonsense.
-    let load = if v.load1.is_finite() { v.load1.max(0.0) } else { f64::MAX };
+    let load = if v.load1.is_finite() {
+        v.load1.max(0.0)
+    } else {
+        f64::MAX
+    };
     (load + newcomers + f64::from(v.sessions) / 10.0 + 1.0) / f64::from(v.cores.max(1))
 }
 
 /// Index of the view to take; `None` if there is none.
-pub fn best(views: &[View], rng: &mut Rng) -> Option<usize> {
+pub(crate) fn best(views: &[View], rng: &mut Rng) -> Option<usize> {
     let scores: Vec<f64> = views.iter().map(score).collect();
     let least = scores.iter().copied().min_by(f64::total_cmp)?;
-    let good: Vec<usize> = (0..scores.len()).filter(|i| scores[*i] <= least * EQUAL).collect();
+    let good: Vec<usize> = (0..scores.len())
+        .filter(|i| scores[*i] <= least * EQUAL)
+        .collect();
     good.get(rng.below(good.len())).copied()
 }
 
@@ -67,14 +77,22 @@ mod tests {
     use super::*;
 
     fn view(load1: f64, cores: u32) -> View {
-        View { load1, cores, report_age: Duration::from_secs(1), ..View::default() }
+        View {
+            load1,
+            cores,
+            report_age: Duration::from_secs(1),
+            ..View::default()
+        }
     }
 
     #[test]
     fn the_least_loaded_wins_and_cores_count() {
         let mut rng = Rng::new(1);
         for _ in 0..100 {
-            assert_eq!(best(&[view(3.0, 2), view(0.1, 2), view(8.0, 2)], &mut rng), Some(1));
+            assert_eq!(
+                best(&[view(3.0, 2), view(0.1, 2), view(8.0, 2)], &mut rng),
+                Some(1)
+            );
             assert_eq!(best(&[view(0.5, 2), view(1.5, 16)], &mut rng), Some(1));
             assert_eq!(best(&[view(f64::NAN, 64), view(90.0, 1)], &mut rng), Some(1));
         }
@@ -93,13 +111,19 @@ mod tests {
             views[i].handed.push(Duration::ZERO);
         }
         assert_eq!(count.iter().sum::<usize>(), 32);
-        assert!((7..=9).contains(&count[0]) && (7..=9).contains(&count[1]), "{count:?}");
+        assert!(
+            (7..=9).contains(&count[0]) && (7..=9).contains(&count[1]),
+            "{count:?}"
+        );
         assert!((15..=17).contains(&count[2]), "{count:?}");
     }
 
     #[test]
     fn what_has_ended_no_longer_counts() {
-        let busy = View { handed: vec![Duration::from_secs(3); 20], ..view(0.0, 2) };
+        let busy = View {
+            handed: vec![Duration::from_secs(3); 20],
+            ..view(0.0, 2)
+        };
         assert_eq!(score(&busy), score(&view(0.0, 2)));
         let running = View { sessions: 20, ..busy };
         assert!(score(&running) > score(&view(15.0, 2)));

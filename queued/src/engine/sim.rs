@@ -56,10 +56,25 @@ struct Conn {
 }
 
 enum Event {
-    Wake { node: usize, boot: u64 },
-    Report { node: usize, boot: u64 },
-    Deliver { conn: usize, to: usize },
-    DialOver { node: usize, boot: u64, name: String, conn: Option<usize>, text: &'static str },
+    Wake {
+        node: usize,
+        boot: u64,
+    },
+    Report {
+        node: usize,
+        boot: u64,
+    },
+    Deliver {
+        conn: usize,
+        to: usize,
+    },
+    DialOver {
+        node: usize,
+        boot: u64,
+        name: String,
+        conn: Option<usize>,
+        text: &'static str,
+    },
     Chaos,
     Ask,
 }
@@ -80,7 +95,12 @@ struct World {
 }
 
 fn host(i: usize) -> Host {
-    Host { name: format!("h{i}"), serial: i as u64 + 1, tls_key: [i as u8; 32], cert: vec![i as u8] }
+    Host {
+        name: format!("h{i}"),
+        serial: i as u64 + 1,
+        tls_key: [i as u8; 32],
+        cert: vec![i as u8],
+    }
 }
 
 fn address(i: usize) -> String {
@@ -90,14 +110,21 @@ fn address(i: usize) -> String {
 impl World {
     /// Everybody knows the first node only, as after joining it; it knows everybody.
     fn new(seed: u64, n: usize) -> Self {
-        let entry = |i| Entry { host: host(i), address: address(i), authority: i == 0 };
+        let entry = |i| Entry {
+            host: host(i),
+            address: address(i),
+            authority: i == 0,
+        };
         let nodes = (0..n)
             .map(|i| Node {
                 host: host(i),
                 engine: None,
                 boot: 0,
                 dead: Some(Duration::ZERO),
-                disk: (0..n).filter(|j| *j != i && (i == 0 || *j == 0)).map(|j| (host(j).name, entry(j))).collect(),
+                disk: (0..n)
+                    .filter(|j| *j != i && (i == 0 || *j == 0))
+                    .map(|j| (host(j).name, entry(j)))
+                    .collect(),
                 revoked: Revoked::default(),
                 removed: false,
             })
@@ -149,7 +176,10 @@ impl World {
         node.engine = Some(Engine::new(self.now, setup));
         let boot = node.boot;
         self.input(i, Input::Monitor(true));
-        self.at(self.rng.clone().between(Duration::ZERO, REPORT), Event::Report { node: i, boot });
+        self.at(
+            self.rng.clone().between(Duration::ZERO, REPORT),
+            Event::Report { node: i, boot },
+        );
     }
 
     /// `power`: nothing more comes from it; else its kernel closes its connections.
@@ -181,7 +211,9 @@ impl World {
 
     fn input(&mut self, i: usize, input: Input) {
         let mut out = Effects::default();
-        let Some(engine) = self.nodes[i].engine.as_mut() else { return };
+        let Some(engine) = self.nodes[i].engine.as_mut() else {
+            return;
+        };
         engine.handle(self.now, input, &mut out);
         if let Some(at) = engine.wake() {
             let boot = self.nodes[i].boot;
@@ -196,30 +228,83 @@ impl World {
     fn effect(&mut self, i: usize, e: Effect) {
         let boot = self.nodes[i].boot;
         match e {
-            Effect::Dial { name, address: to, key } => {
+            Effect::Dial {
+                name,
+                address: to,
+                key,
+            } => {
                 let target = (0..self.nodes.len()).find(|j| address(*j) == to);
                 let Some(j) = target.filter(|j| self.nodes[*j].host.tls_key == key) else {
-                    return self.at(LATENCY, Event::DialOver { node: i, boot, name, conn: None, text: "wrong" });
+                    return self.at(
+                        LATENCY,
+                        Event::DialOver {
+                            node: i,
+                            boot,
+                            name,
+                            conn: None,
+                            text: "wrong",
+                        },
+                    );
                 };
                 if self.cut(i, j) {
-                    return self.at(TIMEOUT, Event::DialOver { node: i, boot, name, conn: None, text: "no answer" });
+                    return self.at(
+                        TIMEOUT,
+                        Event::DialOver {
+                            node: i,
+                            boot,
+                            name,
+                            conn: None,
+                            text: "no answer",
+                        },
+                    );
                 }
                 if self.nodes[j].engine.is_none() {
-                    return self.at(LATENCY, Event::DialOver { node: i, boot, name, conn: None, text: "refused" });
+                    return self.at(
+                        LATENCY,
+                        Event::DialOver {
+                            node: i,
+                            boot,
+                            name,
+                            conn: None,
+                            text: "refused",
+                        },
+                    );
                 }
                 self.seq += 2;
                 let ends = [
-                    End { node: i, boot, conn: self.seq },
-                    End { node: j, boot: self.nodes[j].boot, conn: self.seq + 1 },
+                    End {
+                        node: i,
+                        boot,
+                        conn: self.seq,
+                    },
+                    End {
+                        node: j,
+                        boot: self.nodes[j].boot,
+                        conn: self.seq + 1,
+                    },
                 ];
                 self.seq += 2;
                 let c = self.conns.len();
                 for end in ends {
                     self.ids.insert((end.node, end.conn), c);
                 }
-                self.conns.push(Conn { ends, open: [true, true], up: false, way: Default::default() });
+                self.conns.push(Conn {
+                    ends,
+                    open: [true, true],
+                    up: false,
+                    way: Default::default(),
+                });
                 self.send(c, 1, Item::Arrive);
-                self.at(TIMEOUT * 2, Event::DialOver { node: i, boot, name, conn: Some(c), text: "no hello" });
+                self.at(
+                    TIMEOUT * 2,
+                    Event::DialOver {
+                        node: i,
+                        boot,
+                        name,
+                        conn: Some(c),
+                        text: "no hello",
+                    },
+                );
             }
             Effect::Welcome { conn } => self.forward(i, conn, Item::Welcome),
             Effect::Send { conn, message } => {
@@ -248,11 +333,21 @@ impl World {
                     self.conns[*c].open[e] = false;
                 }
             }
-            Effect::Answer { reply: reply::Kind::Placed(p), .. } => {
-                let j = (0..self.nodes.len()).find(|j| self.nodes[*j].host.name == p.host).expect("a known host");
+            Effect::Answer {
+                reply: reply::Kind::Placed(p),
+                ..
+            } => {
+                let j = (0..self.nodes.len())
+                    .find(|j| self.nodes[*j].host.name == p.host)
+                    .expect("a known host");
                 let dead = self.nodes[j].dead.map_or(Duration::ZERO, |d| self.now - d);
                 let limit = SILENCE + TIMEOUT * 2 + ms(100);
-                assert!(dead < limit, "seed {}: {} was handed a launch {dead:?} after its death", self.seed, p.host);
+                assert!(
+                    dead < limit,
+                    "seed {}: {} was handed a launch {dead:?} after its death",
+                    self.seed,
+                    p.host
+                );
                 assert!(!self.nodes[j].removed || self.nodes[i].revoked.version == 0 || i == j);
             }
             Effect::Answer { .. } | Effect::Log(..) => {}
@@ -267,7 +362,9 @@ impl World {
     }
 
     fn forward(&mut self, i: usize, conn: ConnId, item: Item) {
-        let Some(&c) = self.ids.get(&(i, conn)) else { return };
+        let Some(&c) = self.ids.get(&(i, conn)) else {
+            return;
+        };
         let e = usize::from(self.conns[c].ends[0].node != i);
         if self.conns[c].open[e] {
             self.send(c, 1 - e, item);
@@ -280,7 +377,9 @@ impl World {
             // TCP: it comes when the network is back, in order.
             return self.at(ms(200), Event::Deliver { conn: c, to });
         }
-        let Some(item) = self.conns[c].way[to].pop_front() else { return };
+        let Some(item) = self.conns[c].way[to].pop_front() else {
+            return;
+        };
         let (end, other) = (self.conns[c].ends[to], self.conns[c].ends[1 - to]);
         let alive = self.nodes[end.node].engine.is_some();
         if self.nodes[end.node].boot != end.boot || !self.conns[c].open[to] {
@@ -302,25 +401,46 @@ impl World {
         let from = address(other.node);
         let who = self.nodes[other.node].host.clone();
         let input = match item {
-            Item::Arrive => {
-                Input::Arrived { conn: end.conn, host: who, hello: hello(self, other.node), from }
-            }
+            Item::Arrive => Input::Arrived {
+                conn: end.conn,
+                host: who,
+                hello: hello(self, other.node),
+                from,
+            },
             Item::Welcome => {
                 self.conns[c].up = true;
-                Input::Reached { conn: end.conn, host: who, hello: hello(self, other.node), from }
+                Input::Reached {
+                    conn: end.conn,
+                    host: who,
+                    hello: hello(self, other.node),
+                    from,
+                }
             }
             Item::Message(Message::Revocations(l)) if to == 0 && !self.conns[c].up => Input::Revoke(l),
-            Item::Message(message) => Input::Heard { conn: end.conn, message },
+            Item::Message(message) => Input::Heard {
+                conn: end.conn,
+                message,
+            },
             Item::Close(bye) => {
                 self.conns[c].open[to] = false;
                 if to == 0 && !self.conns[c].up {
                     self.conns[c].up = true;
                     let refused = bye.is_some();
-                    Input::DialFailed { name: who.name, text: bye.unwrap_or_default(), refused }
+                    Input::DialFailed {
+                        name: who.name,
+                        text: bye.unwrap_or_default(),
+                        refused,
+                    }
                 } else if let Some(text) = bye {
-                    Input::Heard { conn: end.conn, message: Message::Bye(text) }
+                    Input::Heard {
+                        conn: end.conn,
+                        message: Message::Bye(text),
+                    }
                 } else {
-                    Input::Lost { conn: end.conn, text: "closed".into() }
+                    Input::Lost {
+                        conn: end.conn,
+                        text: "closed".into(),
+                    }
                 }
             }
         };
@@ -349,7 +469,11 @@ impl World {
                 let mut serials = self.list.serials.clone();
                 serials.push(self.nodes[i].host.serial);
                 let version = self.list.version + 1;
-                self.list = Revoked { version, serials, bytes: vec![version as u8] };
+                self.list = Revoked {
+                    version,
+                    serials,
+                    bytes: vec![version as u8],
+                };
                 self.input(0, Input::Revoke(self.list.clone()));
             }
             _ => {}
@@ -359,9 +483,16 @@ impl World {
     /// What must hold after each step.
     fn check(&self, i: usize) {
         let Some(e) = &self.nodes[i].engine else { return };
-        let linked: BTreeMap<ConnId, String> =
-            e.peers.iter().filter_map(|(n, p)| p.link.as_ref().map(|l| (l.conn, n.clone()))).collect();
-        assert_eq!(linked, e.conns, "seed {}: connections of h{i} at {:?}", self.seed, self.now);
+        let linked: BTreeMap<ConnId, String> = e
+            .peers
+            .iter()
+            .filter_map(|(n, p)| p.link.as_ref().map(|l| (l.conn, n.clone())))
+            .collect();
+        assert_eq!(
+            linked, e.conns,
+            "seed {}: connections of h{i} at {:?}",
+            self.seed, self.now
+        );
         for p in e.peers.values() {
             assert!(
                 e.expelled || !e.revoked.serials.contains(&p.host.serial),
@@ -370,25 +501,52 @@ impl World {
                 p.host.name
             );
         }
-        assert!(!e.expelled || e.conns.is_empty(), "seed {}: h{i} is out, but connected", self.seed);
+        assert!(
+            !e.expelled || e.conns.is_empty(),
+            "seed {}: h{i} is out, but connected",
+            self.seed
+        );
     }
 
     /// After healing: everybody who belongs is connected with everybody else, by one connection.
     fn converged(&self) {
-        let inside: Vec<usize> = (0..self.nodes.len()).filter(|i| !self.nodes[*i].removed).collect();
+        let inside: Vec<usize> = (0..self.nodes.len())
+            .filter(|i| !self.nodes[*i].removed)
+            .collect();
         let link = |i: usize, j: usize| {
-            let p = self.nodes[i].engine.as_ref()?.peers.get(&self.nodes[j].host.name)?;
+            let p = self.nodes[i]
+                .engine
+                .as_ref()?
+                .peers
+                .get(&self.nodes[j].host.name)?;
             self.ids.get(&(i, p.link.as_ref()?.conn)).copied()
         };
         for &i in &inside {
             let e = self.nodes[i].engine.as_ref().expect("all run");
-            assert_eq!(e.peers.len(), inside.len() - 1, "seed {}: members of h{i}", self.seed);
+            assert_eq!(
+                e.peers.len(),
+                inside.len() - 1,
+                "seed {}: members of h{i}",
+                self.seed
+            );
             for &j in inside.iter().filter(|j| **j != i) {
                 let (there, back) = (link(i, j), link(j, i));
-                assert!(there.is_some(), "seed {}: h{i} and h{j} are not connected", self.seed);
-                assert_eq!(there, back, "seed {}: h{i} and h{j} kept two connections", self.seed);
+                assert!(
+                    there.is_some(),
+                    "seed {}: h{i} and h{j} are not connected",
+                    self.seed
+                );
+                assert_eq!(
+                    there, back,
+                    "seed {}: h{i} and h{j} kept two connections",
+                    self.seed
+                );
             }
-            assert!(e.peers.values().all(|p| p.state == wire::HostState::Up), "seed {}: h{i}", self.seed);
+            assert!(
+                e.peers.values().all(|p| p.state == wire::HostState::Up),
+                "seed {}: h{i}",
+                self.seed
+            );
         }
     }
 
@@ -407,13 +565,26 @@ impl World {
                 }
                 Event::Report { node, boot } if self.nodes[node].boot == boot => {
                     let load1 = self.rng.below(4) as f64;
-                    self.input(node, Input::OwnLoad(wire::Load { load1, cores: 2, ..Default::default() }));
+                    self.input(
+                        node,
+                        Input::OwnLoad(wire::Load {
+                            load1,
+                            cores: 2,
+                            ..Default::default()
+                        }),
+                    );
                     if self.nodes[node].engine.is_some() {
                         self.at(REPORT, Event::Report { node, boot });
                     }
                 }
                 Event::Deliver { conn, to } => self.deliver(conn, to),
-                Event::DialOver { node, boot, name, conn, text } if self.nodes[node].boot == boot => {
+                Event::DialOver {
+                    node,
+                    boot,
+                    name,
+                    conn,
+                    text,
+                } if self.nodes[node].boot == boot => {
                     if let Some(c) = conn {
                         if self.conns[c].up || !self.conns[c].open[0] {
                             continue;
@@ -422,7 +593,14 @@ impl World {
                         self.conns[c].up = true;
                         self.send(c, 1, Item::Close(None));
                     }
-                    self.input(node, Input::DialFailed { name, text: text.into(), refused: false });
+                    self.input(
+                        node,
+                        Input::DialFailed {
+                            name,
+                            text: text.into(),
+                            refused: false,
+                        },
+                    );
                 }
                 Event::Chaos if !self.calm => {
                     self.chaos();
@@ -432,7 +610,13 @@ impl World {
                 Event::Ask => {
                     let i = self.rng.below(self.nodes.len());
                     self.asks += 1;
-                    self.input(i, Input::Place { ask: self.asks, place: wire::Place::default() });
+                    self.input(
+                        i,
+                        Input::Place {
+                            ask: self.asks,
+                            place: wire::Place::default(),
+                        },
+                    );
                     self.at(ms(300), Event::Ask);
                 }
                 _ => {}

@@ -5,16 +5,16 @@ use libqueue::wire;
 use std::time::Duration;
 
 /// Time of the engine: since its start, by a clock that never jumps.
-pub type Now = Duration;
+pub(crate) type Now = Duration;
 /// Names a member connection, given by whoever opens or accepts it; never used twice.
-pub type ConnId = u64;
+pub(crate) type ConnId = u64;
 /// Names a question, so that its answer finds the asker.
-pub type AskId = u64;
+pub(crate) type AskId = u64;
 
 /// A host as its certificate says it. Whoever makes one outside of tests has verified the authority's
 /// signature; the engine checks the rest (revocation, name, newer certificates).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// Its name.
     pub name: String,
     /// Serial number of the certificate.
@@ -27,7 +27,7 @@ pub struct Host {
 
 /// A member as it is kept and passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The host.
     pub host: Host,
     /// Where it is reached; empty: not said.
@@ -38,7 +38,7 @@ pub struct Entry {
 
 /// What the other end of a member connection said of itself first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// Where others reach it.
     pub address: String,
     /// Random, made at its start.
@@ -51,7 +51,7 @@ pub struct Hello {
 
 /// A verified revocation list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Revoked {
+pub(crate) struct Revoked {
     /// Rises with each change.
     pub version: u64,
     /// Serial numbers that no longer count.
@@ -62,7 +62,7 @@ pub struct Revoked {
 
 /// What a member said.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub(crate) enum Message {
     /// Its load; the sign of life.
     Load(wire::Load),
     /// Members that it knows.
@@ -75,7 +75,7 @@ pub enum Message {
 
 /// What happens to the engine.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The time named by `Engine::wake` has come.
     Tick,
     /// A host opened a connection, showed its certificate and its key, and waits to be welcomed.
@@ -149,7 +149,7 @@ pub enum Input {
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Somebody has to do something.
     Error,
     /// Unusual.
@@ -162,7 +162,7 @@ pub enum Level {
 
 /// What the engine wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Open a connection. Answered by `Reached` or `DialFailed`.
     Dial {
         /// Whom.
@@ -210,16 +210,16 @@ pub enum Effect {
 
 /// Collects effects, in order.
 #[derive(Debug, Default)]
-pub struct Effects(pub Vec<Effect>);
+pub(crate) struct Effects(pub Vec<Effect>);
 
 impl Effects {
     /// One more.
-    pub fn push(&mut self, e: Effect) {
+    pub(crate) fn push(&mut self, e: Effect) {
         self.0.push(e);
     }
 
     /// A log line.
-    pub fn log(&mut self, level: Level, text: impl Into<String>) {
+    pub(crate) fn log(&mut self, level: Level, text: impl Into<String>) {
         self.push(Effect::Log(level, text.into()));
     }
 }

@@ -1,0 +1,212 @@
+//! `queued run`: everything that needs root or blocks, in order, before the first thread exists; then the
+//! daemon itself.
+
+use super::{Site, init};
+use crate::context::Context;
+use crate::identity::{self, Identity};
+use crate::spawn::{self, Spawner};
+use crate::{account, listen, name};
+use anyhow::{Context as _, bail};
+use libqueue::config::LogLevel;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{getsockopt, sockopt};
+use queue_exec::cert::Revocations;
+use queue_exec::layout::Layout;
+use queue_exec::state::{Room, random, write_atomic};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use tracing::level_filters::LevelFilter;
+
+pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
+    let site = Site::open()?;
+    start_log(site.config.log);
+    not_twice(&site.layout)?;
+    more_descriptors();
+    let user = if site.root { Some(account::ensure()?) } else { None };
+    if !identity::exists(&site.layout) {
+        set_up(&site)?;
+    }
+    if let Some(u) = &user {
+        take_revocations(&site.layout, u)?;
+    }
+    run_dir(&site.layout, user.as_ref())?;
+    let spawner = queue_exec(&site)?;
+    let identity = Identity::load(&site.layout)?;
+    let context = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?
+        .with_config_file(site.config_file.clone());
+    let tcp = listen::open(&site.config.listen, context.port)?;
+    if let Some(u) = &user {
+        account::become_user(u)?;
+    }
+    let _lock = lock(&site.layout)?;
+    let local = local_socket(&site.layout)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(crate::run(Arc::new(context), tcp, local, spawner));
+    let _ = fs::remove_file(site.layout.queued_socket());
+    result
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false);
+    // The journal puts the time itself.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}
+
+/// With nothing set up, this machine alone.
+fn set_up(site: &Site) -> anyhow::Result<()> {
+    if site.layout.root && !site.root {
+        bail!("this host is in no cluster yet: run 'queued init' or 'queued join TOKEN' as root");
+    }
+    // A host name that could not be joined with is good enough for one's own.
+    let name = site.host_name(None, true).or_else(|e| match site.config.name {
+        Some(_) => Err(e),
+        None => name::check("localhost", true)
+            .map(|()| "localhost".to_owned())
+            .map_err(Into::into),
+    })?;
+    let id = init::first(site, &name, None, None)?;
+    tracing::info!(
+        "nothing was set up: this host is {} of a cluster of its own now ('queued join TOKEN' makes it part of another)",
+        id.own.name
+    );
+    Ok(())
+}
+
+/// Refuses to run beside another one of the same installation.
+fn not_twice(layout: &Layout) -> anyhow::Result<()> {
+    let path = layout.queued_socket();
+    let Ok(s) = UnixStream::connect(&path) else {
+        return Ok(());
+    };
+    let pid = getsockopt(&s, sockopt::PeerCredentials).map_or(0, |c| c.pid());
+    bail!(
+        "queued runs already (process {pid} has {}): stop it first",
+        path.display()
+    )
+}
+
+/// Held while this daemon runs.
+fn lock(layout: &Layout) -> anyhow::Result<Flock<File>> {
+    let path = layout.run.join("queued.pid");
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644);
+    let f = options
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let mut lock = Flock::lock(f, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
+        anyhow::anyhow!(
+            "queued runs already (it holds {}): stop it first ({})",
+            path.display(),
+            e.desc()
+        )
+    })?;
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}
+
+fn local_socket(layout: &Layout) -> anyhow::Result<UnixListener> {
+    let path = layout.queued_socket();
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(e).with_context(|| format!("cannot replace {}", path.display()));
+        }
+        _ => {}
+    }
+    let s = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    // All local users in a root install; a single-user one serves its owner.
+    let mode = if layout.root { 0o666 } else { 0o600 };
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    s.set_nonblocking(true)?;
+    Ok(s)
+}
+
+/// One connection a session for a moment, one a member for ever: the soft limit of 1024 is for `select`.
+fn more_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1 << 20), hard);
+    }
+}
+
+/// Hosts may have been removed while we did not run: queue-exec's room, which only root reads, has the list.
+fn take_revocations(layout: &Layout, user: &nix::unistd::User) -> anyhow::Result<()> {
+    let Ok(room) = Room::open(&layout.exec_state()) else {
+        return Ok(());
+    };
+    let (Some(authority), Some(list)) = (room.authority()?, room.read(queue_exec::state::REVOKED)?) else {
+        return Ok(());
+    };
+    let path = layout.queued_state().join(identity::REVOKED);
+    let version = |b: &[u8]| Revocations::verify(b, &authority).map_or(0, |r| r.version);
+    if version(&list) > fs::read(&path).map_or(0, |b| version(&b)) {
+        write_atomic(&path, &list, 0o600)?;
+        nix::unistd::chown(&path, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}
+
+/// The directory of the sockets. queue-exec makes it, too; whoever comes first.
+fn run_dir(layout: &Layout, user: Option<&nix::unistd::User>) -> anyhow::Result<()> {
+    let dir = &layout.run;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let failed = || format!("cannot make {}", dir.display());
+    if let Some(parent) = dir.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
+            .with_context(failed)?;
+    }
+    DirBuilder::new().mode(0o700).create(dir).with_context(failed)?;
+    if let Some(u) = user {
+        nix::unistd::chown(dir, None, Some(u.gid)).with_context(failed)?;
+        // Sticky, so that the daemon cannot replace queue-exec's socket.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o1775)).with_context(failed)?;
+    }
+    Ok(())
+}
+
+/// Starts queue-exec where that is ours to do; what is needed to start it again later.
+fn queue_exec(site: &Site) -> anyhow::Result<Option<Spawner>> {
+    if !site.config.spawn_exec || (site.layout.root && !site.root) {
+        return Ok(None);
+    }
+    if spawn::answers(&site.layout) {
+        return Ok(Spawner::find(&site.layout).ok());
+    }
+    let mut s = Spawner::find(&site.layout)?;
+    s.start()?;
+    s.wait()?;
+    Ok(Some(s))
+}

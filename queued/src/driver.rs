@@ -1,0 +1,401 @@
+//! The one task that owns the engine: hands it what happens, with the time, and does what it wants done. No
+//! other task touches the engine. Knows which room does what; decides nothing.
+
+use crate::context::Context;
+use crate::engine::types::{AskId, ConnId, Effect, Effects, Entry, Input, Level, Now};
+use crate::engine::{Engine, Setup};
+use crate::exec::Exec;
+use crate::identity::{self, Identity};
+use crate::{load, mesh};
+use libqueue::wire::{member, reply};
+use queue_exec::protocol::{Reply, Request};
+use queue_exec::state::random;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+/// Load reports are sent this often; they are the sign of life.
+pub(crate) const REPORT: Duration = Duration::from_secs(2);
+/// A change of the number of sessions is reported this soon.
+const SOON: Duration = Duration::from_millis(250);
+/// Events that wait for the driver.
+const QUEUE: usize = 1024;
+/// Messages that wait for one member; one that takes no more is cut off.
+pub(crate) const OUTBOX: usize = 256;
+
+/// What a connection is told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Say hello.
+    Welcome,
+    /// Send this.
+    Send(member::Kind),
+    /// Say this, if anything, and close.
+    Close(Option<String>),
+}
+
+/// What a local program asks.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Where to run.
+    Place(libqueue::wire::Place),
+    /// All hosts.
+    Hosts,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// For the engine as it is.
+    Input(Input),
+    /// A member connection to which effects may be sent from now on.
+    Connected(ConnId, mpsc::Sender<Command>),
+    /// A local program asks.
+    Ask(Question, oneshot::Sender<reply::Kind>),
+    /// So many sessions run here.
+    Sessions(u32),
+    /// Asks for all members, this host first.
+    Roster(oneshot::Sender<Vec<Entry>>),
+    /// Asks for the revocation list.
+    Revocations(oneshot::Sender<Vec<u8>>),
+    /// Read configuration, keys and members again.
+    Reload(oneshot::Sender<Result<(), String>>),
+    /// End.
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to the driver.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    events: mpsc::Sender<Event>,
+    conns: Arc<AtomicU64>,
+    talks: watch::Sender<usize>,
+    context: watch::Receiver<Arc<Context>>,
+}
+
+impl Driver {
+    /// Hands an event over. Nobody is left to care if the driver has ended.
+    pub(crate) async fn send(&self, e: Event) {
+        let _ = self.events.send(e).await;
+    }
+
+    /// Asks the engine.
+    pub(crate) async fn ask(&self, q: Question) -> Option<reply::Kind> {
+        let (tx, rx) = oneshot::channel();
+        self.send(Event::Ask(q, tx)).await;
+        rx.await.ok()
+    }
+
+    /// A new name for a connection.
+    pub(crate) fn conn(&self) -> ConnId {
+        self.conns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a member connection until what is returned is dropped.
+    pub(crate) fn talking(&self) -> Talking {
+        self.talks.send_modify(|n| *n += 1);
+        Talking(self.talks.clone())
+    }
+
+    /// Waits until no member connection is left.
+    pub(crate) async fn idle(&self) {
+        let _ = self.talks.subscribe().wait_for(|n| *n == 0).await;
+    }
+
+    /// What is shared, as it is now.
+    pub(crate) fn context(&self) -> Arc<Context> {
+        self.context.borrow().clone()
+    }
+}
+
+/// A member connection that still has something to say.
+#[derive(Debug)]
+pub(crate) struct Talking(watch::Sender<usize>);
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+/// The task's own state.
+struct Task {
+    context: watch::Sender<Arc<Context>>,
+    driver: Driver,
+    exec: Option<Exec>,
+    engine: Engine,
+    start: Instant,
+    conns: BTreeMap<ConnId, mpsc::Sender<Command>>,
+    asks: BTreeMap<AskId, oneshot::Sender<reply::Kind>>,
+    next_ask: AskId,
+    sessions: u32,
+    monitor: bool,
+    report: Instant,
+}
+
+/// Gets the task ready: the way to it is needed by those whom it needs.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    context: watch::Sender<Arc<Context>>,
+    driver: Driver,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Ready {
+    /// A driver that is yet to run.
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let (tx, events) = mpsc::channel(QUEUE);
+        let (context, rx) = watch::channel(context);
+        let driver = Driver {
+            events: tx,
+            conns: Arc::new(AtomicU64::new(1)),
+            talks: watch::channel(0).0,
+            context: rx,
+        };
+        Self {
+            context,
+            driver,
+            events,
+        }
+    }
+
+    /// The way to it.
+    pub(crate) fn driver(&self) -> Driver {
+        self.driver.clone()
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) async fn run(self, exec: Exec) {
+        let context = self.context.borrow().clone();
+        let mut task = Task {
+            engine: Engine::new(Duration::ZERO, setup(&context)),
+            context: self.context,
+            driver: self.driver,
+            exec: Some(exec),
+            start: Instant::now(),
+            conns: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            next_ask: 1,
+            sessions: 0,
+            monitor: false,
+            report: Instant::now(),
+        };
+        task.run(self.events).await;
+    }
+}
+
+fn setup(c: &Context) -> Setup {
+    let Identity {
+        cluster,
+        own,
+        members,
+        revoked,
+        ..
+    } = &c.identity;
+    Setup {
+        own: own.clone(),
+        cluster: cluster.name.clone(),
+        authority: cluster.authority,
+        boot: c.boot.to_vec(),
+        dial_self: c.dial_self(),
+        advertised: c.address(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        members: members.clone(),
+        revoked: revoked.clone(),
+        seed: u64::from_ne_bytes(random()),
+    }
+}
+
+impl Task {
+    async fn run(&mut self, mut events: mpsc::Receiver<Event>) {
+        loop {
+            let wake = self.engine.wake().map(|t| self.start + t);
+            let next = wake.map_or(self.report, |w| w.min(self.report));
+            let event = tokio::select! {
+                biased;
+                e = events.recv() => e,
+                () = sleep_until(next.into()) => {
+                    let now = Instant::now();
+                    if now >= self.report {
+                        self.report = now + REPORT;
+                        self.handle(Input::OwnLoad(load::measure(self.sessions)));
+                    } else {
+                        self.handle(Input::Tick);
+                    }
+                    continue;
+                }
+            };
+            match event {
+                None => return,
+                Some(Event::Input(input)) => {
+                    if let Input::Monitor(up) = input {
+                        self.monitor = up;
+                    }
+                    self.handle(input);
+                }
+                Some(Event::Connected(conn, tx)) => {
+                    self.conns.insert(conn, tx);
+                }
+                Some(Event::Ask(question, tx)) => {
+                    let ask = self.next_ask;
+                    self.next_ask += 1;
+                    self.asks.insert(ask, tx);
+                    self.handle(match question {
+                        Question::Place(place) => Input::Place { ask, place },
+                        Question::Hosts => Input::Hosts { ask },
+                    });
+                }
+                Some(Event::Sessions(n)) => {
+                    self.sessions = n;
+                    self.report = self.report.min(Instant::now() + SOON);
+                }
+                Some(Event::Roster(tx)) => {
+                    let _ = tx.send(self.engine.roster(""));
+                }
+                Some(Event::Revocations(tx)) => {
+                    let _ = tx.send(self.engine.revocations().to_vec());
+                }
+                Some(Event::Reload(tx)) => {
+                    let _ = tx.send(self.reload());
+                }
+                Some(Event::Stop(tx)) => {
+                    self.handle(Input::Stop);
+                    let _ = tx.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.start.elapsed()
+    }
+
+    fn handle(&mut self, input: Input) {
+        if let Input::Lost { conn, .. } = &input {
+            self.conns.remove(conn);
+        }
+        let mut out = Effects::default();
+        self.engine.handle(self.now(), input, &mut out);
+        for e in out.0 {
+            self.effect(e);
+        }
+    }
+
+    fn effect(&mut self, e: Effect) {
+        let context = self.context.borrow().clone();
+        let failed = |what: &str, e: &dyn std::fmt::Display| tracing::error!("cannot write {what} down: {e}");
+        match e {
+            Effect::Dial { name, address, key } => {
+                tokio::spawn(mesh::dial(context, self.driver.clone(), name, address, key));
+            }
+            Effect::Welcome { conn } => self.command(conn, Command::Welcome),
+            Effect::Send { conn, message } => self.command(conn, Command::Send(message)),
+            Effect::Close { conn, bye } => {
+                self.command(conn, Command::Close(bye));
+                self.conns.remove(&conn);
+            }
+            Effect::Answer { ask, reply } => {
+                if let Some(tx) = self.asks.remove(&ask) {
+                    let _ = tx.send(reply);
+                }
+            }
+            Effect::Keep(entry) => {
+                if let Err(e) = identity::keep(&context.layout, &entry) {
+                    failed(&entry.host.name, &e);
+                }
+            }
+            Effect::Forget(name) => {
+                if let Err(e) = identity::forget(&context.layout, &name) {
+                    failed(&name, &e);
+                }
+            }
+            Effect::Revoked(bytes) => {
+                if let Err(e) = identity::keep_revoked(&context.layout, &bytes) {
+                    failed("the revocation list", &e);
+                }
+                if let Some(exec) = self.exec.clone() {
+                    tokio::spawn(tell_revoked(exec, bytes));
+                }
+            }
+            Effect::Log(level, text) => match level {
+                Level::Error => tracing::error!("{text}"),
+                Level::Warn => tracing::warn!("{text}"),
+                Level::Info => tracing::info!("{text}"),
+                Level::Debug => tracing::debug!("{text}"),
+            },
+        }
+    }
+
+    fn command(&mut self, conn: ConnId, c: Command) {
+        let Some(tx) = self.conns.get(&conn) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = tx.try_send(c) {
+            // It takes nothing any more; without its end of the channel the connection ends itself.
+            self.conns.remove(&conn);
+            let driver = self.driver.clone();
+            tokio::spawn(async move {
+                let text = "it takes no more messages".into();
+                driver.send(Event::Input(Input::Lost { conn, text })).await;
+            });
+        }
+    }
+
+    /// Reads everything again. Members and addresses are taken over; with other keys everything begins anew.
+    fn reload(&mut self) -> Result<(), String> {
+        let old = self.context.borrow().clone();
+        let read = || {
+            let config = libqueue::config::Config::load(&old.config_file)?;
+            let identity = Identity::load(&old.layout)?;
+            let new = Context::new(old.layout.clone(), config, identity, old.boot, Some(old.port))?;
+            anyhow::Ok(new.with_config_file(old.config_file.clone()))
+        };
+        let new = Arc::new(read().map_err(|e| format!("{e:#}"))?);
+        let same = new.identity.own == old.identity.own
+            && new.identity.authority == old.identity.authority
+            && new.identity.cluster.name == old.identity.cluster.name
+            && new.address() == old.address();
+        let _ = self.context.send(new.clone());
+        if same {
+            for m in new.identity.members.clone() {
+                self.handle(Input::Joined(m));
+            }
+            if !new.identity.revoked.bytes.is_empty() {
+                self.handle(Input::Revoke(new.identity.revoked.clone()));
+            }
+        } else {
+            self.handle(Input::Stop);
+            self.conns.clear();
+            self.engine = Engine::new(self.now(), setup(&new));
+            self.handle(Input::Monitor(self.monitor));
+            self.report = Instant::now();
+            tracing::info!(
+                "now {} of cluster {}",
+                new.identity.own.name,
+                new.identity.cluster.name
+            );
+        }
+        if let Some(exec) = self.exec.clone() {
+            tokio::spawn(async move {
+                if let Ok(Reply::Refused { text, .. }) = exec.ask(Request::Reload, None).await {
+                    tracing::error!("queue-exec: {text}");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Until queue-exec has it: a removed host is refused there, too.
+async fn tell_revoked(exec: Exec, list: Vec<u8>) {
+    loop {
+        exec.ready().await;
+        match exec.ask(Request::Revoke { list: list.clone() }, None).await {
+            Ok(Reply::Refused { text, .. }) => return tracing::error!("queue-exec: {text}"),
+            Ok(_) => return,
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}

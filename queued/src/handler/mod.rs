@@ -1,0 +1,109 @@
+//! The local socket, `queued.sock`: one frame asks, one frame answers, as often as the program likes. Each
+//! kind of question has a file of its own. Knows who asks by the kernel's word; decides nothing about hosts.
+
+mod hosts;
+mod place;
+mod reload;
+mod revoke;
+mod status;
+
+use crate::driver::Driver;
+use crate::mesh::read_frame_of;
+use libqueue::frame;
+use libqueue::wire::{self, ErrorCode, reply, request};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+/// Largest question: a revocation list.
+const QUESTION_MAX: usize = 512 * 1024;
+/// Connections of one user; root is not counted.
+const EACH: usize = 512;
+/// How long an answer may take to be read.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// Serves the socket, for ever.
+pub(crate) async fn serve(listener: UnixListener, driver: Driver) {
+    let users = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((s, _)) => s,
+            Err(e) => {
+                tracing::warn!("cannot accept a local connection: {e}");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Without the kernel's word he is nobody.
+        let Ok(uid) = stream.peer_cred().map(|c| c.uid()) else {
+            continue;
+        };
+        {
+            let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
+            let n = users.entry(uid).or_insert(0);
+            if *n >= EACH && uid != 0 {
+                tracing::warn!("uid {uid} has {EACH} connections: refused one more");
+                continue;
+            }
+            *n += 1;
+        }
+        let (driver, users) = (driver.clone(), users.clone());
+        tokio::spawn(async move {
+            talk(stream, uid, &driver).await;
+            let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(n) = users.get_mut(&uid) {
+                *n -= 1;
+                if *n == 0 {
+                    users.remove(&uid);
+                }
+            }
+        });
+    }
+}
+
+async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver) {
+    loop {
+        let question: wire::Request = match read_frame_of(&mut stream, QUESTION_MAX).await {
+            Ok(q) => q,
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                let kind = error(ErrorCode::BadRequest, e.to_string());
+                let _ = answer(&mut stream, kind).await;
+                return;
+            }
+            Err(_) => return,
+        };
+        let kind = match question.kind {
+            Some(request::Kind::Place(p)) => place::answer(p, driver).await,
+            Some(request::Kind::Hosts(_)) => hosts::answer(driver).await,
+            Some(request::Kind::Reload(_)) => reload::answer(uid, driver).await,
+            Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver).await,
+            Some(request::Kind::Status(_)) => status::answer(driver),
+            None => error(
+                ErrorCode::BadRequest,
+                "queued does not know this question: is it an older version?",
+            ),
+        };
+        if !answer(&mut stream, kind).await {
+            return;
+        }
+    }
+}
+
+async fn answer(stream: &mut UnixStream, kind: reply::Kind) -> bool {
+    let bytes = frame::encode(&wire::Reply { kind: Some(kind) });
+    matches!(timeout(WRITE, stream.write_all(&bytes)).await, Ok(Ok(())))
+}
+
+fn error(code: ErrorCode, text: impl Into<String>) -> reply::Kind {
+    reply::Kind::Error(wire::Error {
+        code: code as i32,
+        text: text.into(),
+    })
+}
+
+fn ending() -> reply::Kind {
+    error(ErrorCode::NotReady, "queued is ending")
+}
