@@ -176,11 +176,19 @@ impl Monitor {
         let unclaimed = self
             .sessions
             .extract_if(|_, s| !matches!(s.phase, Phase::Live { .. }));
-        for s in unclaimed.map(|(_, s)| s).collect::<Vec<_>>() {
+        let unclaimed: Vec<Session> = unclaimed.map(|(_, s)| s).collect();
+        for s in &unclaimed {
             tree::kill_fd(&s.pidfd);
-            self.clean(Task::All, s.cgroup, vec![s.process], None);
+            self.clean(Task::All, s.cgroup.clone(), vec![s.process], None);
         }
         self.finish_cleanups(STOP_WITHIN);
+        let until = Instant::now() + STOP_WITHIN;
+        for s in &unclaimed {
+            while !has_ended(s.pidfd.as_fd()) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            s.reap();
+        }
         if let Some(c) = &self.cgroups {
             c.remove_if_empty();
         }

@@ -174,7 +174,10 @@ impl Monitor {
             return;
         };
         if s.cgroup.is_none() {
-            s.children = tree::children(s.process.0);
+            // It may have died since it said so; then what was known before counts.
+            let children = tree::children(s.process.0);
+            s.children.retain(|c| !children.contains(c));
+            s.children.extend(children);
             self.write_record(id);
         }
     }

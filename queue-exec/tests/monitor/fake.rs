@@ -39,10 +39,9 @@ pub(crate) fn run() {
     unsafe { libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) };
     tell(monitor.as_ref(), &FromSession::Ready { session_key: [7; 32] });
     let mut packet = vec![0; PACKET_MAX];
-    let (n, conn) = client::receive(monitor.as_ref().unwrap().as_fd(), &mut packet).unwrap();
-    if n == 0 {
+    let Ok((n @ 1.., conn)) = client::receive(monitor.as_ref().unwrap().as_fd(), &mut packet) else {
         return;
-    }
+    };
     let Ok(ToSession::Claim {
         nonce,
         login,
@@ -60,13 +59,15 @@ pub(crate) fn run() {
     tell(monitor.as_ref(), &FromSession::Running);
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
     let env: Vec<String> = std::env::vars().map(|(k, _)| k).collect();
-    writeln!(
+    let said = writeln!(
         conn,
         "hello {ruser} as {login} uid-min {uid_min} root {allow_root} cgroup {cgroup} fds {open} env {} pid {}",
         env.join(","),
         std::process::id()
-    )
-    .unwrap();
+    );
+    if said.is_err() {
+        return;
+    }
     loop {
         let (from_conn, from_monitor) = wait(&conn, monitor.as_ref());
         if from_monitor {
