@@ -361,6 +361,11 @@ impl Relay {
                     self.go_background();
                     return;
                 }
+                // Not under nohup, though: that is what it is for.
+                Got::End if self.signals.has(libc::SIGHUP) && self.terminal_is_gone() => {
+                    self.hang_up();
+                    return;
+                }
                 Got::End => {
                     self.input = None;
                     self.link.send_eof(Channel::Stdin).map(|()| 0)
@@ -444,17 +449,20 @@ impl Relay {
                     _ => self.control(to_session::Kind::Signal(libc::SIGWINCH as u32)),
                 }
             }
-            libc::SIGHUP if self.terminal_is_gone() => {
-                self.hangup.get_or_insert(Instant::now() + HANGUP);
-                self.input = None;
-                if let Some(t) = &mut self.terminal {
-                    t.forget();
-                }
-                self.control(to_session::Kind::Hangup(Empty {}));
-            }
+            libc::SIGHUP if self.terminal_is_gone() => self.hang_up(),
             signal => self.control(to_session::Kind::Signal(signal as u32)),
         }
         None
+    }
+
+    /// Our terminal is gone for good: nobody is left to look after the command.
+    fn hang_up(&mut self) {
+        self.hangup.get_or_insert(Instant::now() + HANGUP);
+        self.input = None;
+        if let Some(t) = &mut self.terminal {
+            t.forget();
+        }
+        self.control(to_session::Kind::Hangup(Empty {}));
     }
 
     fn terminal_is_gone(&self) -> bool {

@@ -261,7 +261,7 @@ fn what_goes_along() {
 #[test]
 fn stdin_is_read_to_its_end_or_not_at_all() {
     let fake = Fake::one();
-    let data: Vec<u8> = (0..5_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..5_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut child = fake
         .queue(&["--", "cat"])
         .stdin(Stdio::piped())
