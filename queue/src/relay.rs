@@ -459,7 +459,8 @@ impl Relay {
     fn hang_up(&mut self) {
         self.hangup.get_or_insert(Instant::now() + HANGUP);
         self.input = None;
-        if let Some(t) = &mut self.terminal {
+        self.background = false;
+        if let Some(mut t) = self.terminal.take() {
             t.forget();
         }
         self.control(to_session::Kind::Hangup(Empty {}));
@@ -500,6 +501,10 @@ impl Relay {
     }
 
     fn look_for_foreground(&mut self) {
+        // It may have been closed while it was not ours to read.
+        if self.signals.has(libc::SIGHUP) && self.terminal_is_gone() {
+            return self.hang_up();
+        }
         self.background = match &mut self.terminal {
             Some(t) => !t.enter(),
             None => self.input.as_ref().is_some_and(|i| i.tty) && !terminal::in_foreground(),

@@ -4,6 +4,7 @@
 mod fake;
 
 use fake::{Fake, LIMIT};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
@@ -32,6 +33,10 @@ impl Shell {
             ws_ypixel: 0,
         };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        // Or every child of every test would keep the terminal alive.
+        for fd in [&master, &slave] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let end = || Stdio::from(slave.try_clone().unwrap());
         let mut c = Command::new("bash");
         c.args(["--norc", "--noprofile", "-i"])
