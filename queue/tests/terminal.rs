@@ -307,16 +307,21 @@ fn what_is_no_terminal_stays_a_pipe() {
 fn closed_terminal_ends_the_command_there() {
     let fake = Fake::one();
     let mut sh = Shell::new(&fake);
-    let end = Instant::now() + LIMIT;
     sh.line("$Q -p -- controls >$F");
-    sh.wait_canonical(false);
+    wait_for_text(&fake, "ready");
     drop(sh);
+    wait_for_text(&fake, "hangup");
+}
+
+/// Waits until the file `$F` has a text in it.
+fn wait_for_text(fake: &Fake, text: &str) {
+    let end = Instant::now() + LIMIT;
     loop {
-        let told = std::fs::read_to_string(fake.dir.join("out")).unwrap_or_default();
-        if told.contains("hangup") {
-            break;
+        let seen = std::fs::read_to_string(fake.dir.join("out")).unwrap_or_default();
+        if seen.contains(text) {
+            return;
         }
-        assert!(Instant::now() < end, "{told:?}");
+        assert!(Instant::now() < end, "waited for {text}, saw {seen:?}");
         std::thread::yield_now();
     }
 }
