@@ -111,10 +111,15 @@ impl Shell {
         }
     }
 
-    /// `stty -a` as the shell's commands see it.
+    /// The modes as the shell's commands see them.
     fn modes(&mut self) -> String {
-        self.line("stty -g");
-        self.expect("@> ")
+        self.line("stty -g; echo modes' were'");
+        let text = self.expect("modes were");
+        self.expect("@> ");
+        text.split_whitespace()
+            .find(|w| w.matches(':').count() > 20)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn resize(&self, rows: u16, cols: u16) {
