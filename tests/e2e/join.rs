@@ -104,7 +104,7 @@ fn not_a_member(c: &Cluster, host: Host<'_>) -> Result<()> {
         "queue-exec was left running"
     );
     let known = c.host(1).command(["queue", "hosts"]).ok()?.text();
-    let is_it = |l: &str| l.split_whitespace().next() == Some(&host.name());
+    let is_it = |l: &str| l.split_whitespace().next().map(|w| w.trim_end_matches('*')) == Some(&host.name());
     ensure!(!known.lines().any(is_it), "h1 knows it: {known}");
     Ok(())
 }
@@ -140,11 +140,19 @@ fn second_host_in_ten_seconds(c: &Cluster) -> Result<()> {
         })
         .with_context(|| format!("{last:?}"))?;
     }
-    // A member cannot join again by accident.
-    let out = join(new, &token(c, &[])?)?;
+    // A member does not leave its cluster for another one by accident.
+    let out = join(new, &install::token(c.host(5), &[])?)?;
     ensure!(
-        out.status != Status::Exit(0) && out.error().contains("member"),
+        out.status == Status::Exit(1) && out.error().contains("member"),
         "{out:?}"
+    );
+    assert_eq!(
+        first
+            .command(["queue", "-h", "h4", "--", "hostname"])
+            .user("alice")
+            .ok()?
+            .text(),
+        "h4"
     );
     Ok(())
 }
@@ -288,7 +296,7 @@ fn name_is_a_verb(c: &Cluster) -> Result<()> {
 fn name_is_taken(c: &Cluster) -> Result<()> {
     for name in ["h1", "h2"] {
         let before = c.host(1).command(["queue", "hosts", "--json"]).ok()?.text();
-        refused(c, c.host(3), &join_as(c, name, "")?, &[name, "taken"]).with_context(|| before)?;
+        refused(c, c.host(3), &join_as(c, name, "")?, &[name, "already"]).with_context(|| before)?;
     }
     Ok(())
 }

@@ -68,15 +68,12 @@ pub fn start(cluster: &Cluster) -> Result<()> {
             };
             last = format!("{out:?}");
             let text = out.text();
-            names.iter().all(|n| {
-                text.lines().any(|l| {
-                    let mut words = l.split_whitespace();
-                    words.next() == Some(n)
-                        && words
-                            .next()
-                            .is_some_and(|state| state == "alive" || state == "up")
-                })
-            })
+            let up = |l: &str, name: &str| {
+                let mut words = l.split_whitespace();
+                // A star marks the host that is asked.
+                words.next().map(|w| w.trim_end_matches('*')) == Some(name) && words.next() == Some("up")
+            };
+            names.iter().all(|n| text.lines().any(|l| up(l, n)))
         });
         seen.with_context(|| format!("`queue hosts` says: {last}"))?;
     }
