@@ -53,6 +53,8 @@ pub struct Session {
     pub host: String,
     /// The encoded request, to be sent first.
     pub launch: Vec<u8>,
+    /// Whether it says that standard input is not read.
+    pub no_stdin: bool,
 }
 
 /// Why one host did not do.
@@ -87,7 +89,9 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
 
     // While the daemon thinks:
     let key = KeyPair::generate().map_err(|e| Failure::own(e.to_string()))?;
-    let launch = encode(request()?)?;
+    let launch = request()?;
+    let no_stdin = launch.no_stdin;
+    let launch = encode(&launch)?;
     let hash = digest::digest(&digest::SHA256, &launch);
     let hash: [u8; 32] = hash.as_ref().try_into().map_err(|_| Failure::own("no SHA-256"))?;
     let limit = run
@@ -109,7 +113,7 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
             // What was wrong with the last host tells more than that there is no other one.
             Err(e) => return Err(before.unwrap_or(e)),
         };
-        let failure = match asker.try_host(&placed) {
+        let failure = match asker.try_host(&placed, monitor.take()) {
             Ok(link) => {
                 return Ok(Session {
                     link,
@@ -130,7 +134,7 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
     }
 }
 
-fn encode(launch: wire::Launch) -> Result<Vec<u8>, Failure> {
+fn encode(launch: &wire::Launch) -> Result<Vec<u8>, Failure> {
     let bytes = launch.encode_to_vec();
     if bytes.len() > FIRST_CONTROL_MAX {
         return Err(Failure::own(format!(
@@ -151,13 +155,17 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn try_host(&self, placed: &Placed) -> Result<Link, Fault> {
+    fn try_host(&self, placed: &Placed, monitor: Option<OwnedFd>) -> Result<Link, Fault> {
         let host = printable(&placed.host);
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
 
         let nonce = nonce().map_err(Fault::Final)?;
-        let monitor = self.ask_to_sign(placed, nonce).map_err(Fault::Final)?;
+        let monitor = match monitor {
+            Some(m) => m,
+            None => dial_monitor(self.layout).map_err(Fault::Final)?,
+        };
+        self.ask_to_sign(&monitor, placed, nonce).map_err(Fault::Final)?;
         let pin = Arc::new(OnceLock::new());
         let config = client_config(self.key, Peer::Later(pin.clone()))
             .map_err(|e| Fault::Final(Failure::own(format!("TLS: {e}"))))?;
@@ -219,21 +227,7 @@ impl Asker<'_> {
     }
 
     /// Asks the local monitor to sign; its answer is fetched by [`signed`].
-    fn ask_to_sign(&self, placed: &Placed, nonce: Nonce) -> Result<OwnedFd, Failure> {
-        let path = self.layout.exec_socket();
-        let failed = |e: std::io::Error| {
-            let path = path.display();
-            Failure::own(if nobody(&e) {
-                format!(
-                    "no queue-exec answers at {path}: it starts with `queued run` (as root) or its own unit"
-                )
-            } else {
-                format!("queue-exec at {path}: {e}")
-            })
-        };
-        let monitor = client::dial(self.layout).map_err(failed)?;
-        setsockopt(&monitor, sockopt::ReceiveTimeout, &TimeVal::new(SIGN, 0))
-            .map_err(|e| failed(e.into()))?;
+    fn ask_to_sign(&self, monitor: &OwnedFd, placed: &Placed, nonce: Nonce) -> Result<(), Failure> {
         let request = Request::Sign {
             target_cert: placed.cert.clone(),
             login: self.login.to_owned(),
@@ -241,9 +235,29 @@ impl Asker<'_> {
             request: self.hash,
             client_key: self.key.public(),
         };
-        client::send(monitor.as_fd(), &request.encode(1), None).map_err(failed)?;
-        Ok(monitor)
+        client::send(monitor.as_fd(), &request.encode(1), None).map_err(|e| {
+            Failure::own(format!(
+                "queue-exec at {}: {e}",
+                self.layout.exec_socket().display()
+            ))
+        })
     }
+}
+
+/// Connects to the local monitor.
+fn dial_monitor(layout: &Layout) -> Result<OwnedFd, Failure> {
+    let failed = |e: std::io::Error| {
+        let path = layout.exec_socket();
+        let path = path.display();
+        Failure::own(if nobody(&e) {
+            format!("no queue-exec answers at {path}: it starts with `queued run` (as root) or its own unit")
+        } else {
+            format!("queue-exec at {path}: {e}")
+        })
+    };
+    let monitor = client::dial(layout).map_err(failed)?;
+    setsockopt(&monitor, sockopt::ReceiveTimeout, &TimeVal::new(SIGN, 0)).map_err(|e| failed(e.into()))?;
+    Ok(monitor)
 }
 
 fn nonce() -> Result<Nonce, Failure> {

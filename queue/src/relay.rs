@@ -92,7 +92,7 @@ pub fn run(
         signals,
         // The terminal on standard output shows what the remote one made of it, or plain lines.
         terminal: keyboard.then(|| Terminal::new(pty.is_some_and(|p| p.fds[1]) && facts.tty[1])),
-        input: (!run.no_stdin).then(|| Input::new(facts.tty[0])),
+        input: (!session.no_stdin).then(|| Input::new(facts.tty[0])),
         background: false,
         sinks: [Sink::new(1), Sink::new(2)],
         tee,
@@ -112,8 +112,11 @@ pub fn run(
         .link
         .send_control(&session.launch)
         .map_err(|e| relay.lost(&e))?;
-    drop(session.launch);
-    relay.run()
+    let result = relay.run();
+    drop(relay.terminal.take());
+    // The process ends now, and the kernel takes the rest back faster than we could give it.
+    std::mem::forget(relay);
+    result
 }
 
 struct Relay {
