@@ -94,6 +94,7 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
     let launch = encode(&launch)?;
     let hash = digest::digest(&digest::SHA256, &launch);
     let hash: [u8; 32] = hash.as_ref().try_into().map_err(|_| Failure::own("no SHA-256"))?;
+    let mut monitor = Some(dial_monitor(&layout));
     let limit = run
         .connect_timeout
         .unwrap_or(if ours { CONNECT_CHOSEN } else { CONNECT_NAMED });
@@ -119,6 +120,7 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
                     link,
                     host: placed.host,
                     launch,
+                    no_stdin,
                 });
             }
             Err(Fault::Final(f)) => return Err(f),
@@ -155,16 +157,15 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn try_host(&self, placed: &Placed, monitor: Option<OwnedFd>) -> Result<Link, Fault> {
+    fn try_host(&self, placed: &Placed, monitor: Option<Result<OwnedFd, Failure>>) -> Result<Link, Fault> {
         let host = printable(&placed.host);
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
 
         let nonce = nonce().map_err(Fault::Final)?;
-        let monitor = match monitor {
-            Some(m) => m,
-            None => dial_monitor(self.layout).map_err(Fault::Final)?,
-        };
+        let monitor = monitor
+            .unwrap_or_else(|| dial_monitor(self.layout))
+            .map_err(Fault::Final)?;
         self.ask_to_sign(&monitor, placed, nonce).map_err(Fault::Final)?;
         let pin = Arc::new(OnceLock::new());
         let config = client_config(self.key, Peer::Later(pin.clone()))

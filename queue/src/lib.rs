@@ -99,7 +99,7 @@ fn run_session(run: &Run) -> Result<End, Failure> {
     let pty = plan::pty(run.tty, &facts);
     let tee = run.tee.as_deref().map(tee::Tee::create).transpose()?;
     let session = launch::open(run, || context::launch(run, pty, inherited))?;
-    relay::run(session, run, &facts, pty, inherited, tee)
+    relay::run(session, &facts, pty, inherited, tee)
 }
 
 /// Becomes `/bin/sh` with these arguments.

@@ -3,7 +3,6 @@
 //! Knows what each message means for the local process: the proxy rule. It never waits anywhere but in its
 //! `poll`, so a slow reader of one channel delays neither signals nor the other channel.
 
-use crate::forms::Run;
 use crate::input::{Got, Input};
 use crate::launch::Session;
 use crate::messages::{Failure, Kind, printable, say};
@@ -78,7 +77,6 @@ impl Sink {
 /// Nothing was run, the connection was lost, or output could not be written.
 pub fn run(
     session: Session,
-    run: &Run,
     facts: &Facts,
     pty: Option<PtyFor>,
     inherited: Inherited,
