@@ -143,7 +143,7 @@ fn second_host_in_ten_seconds(c: &Cluster) -> Result<()> {
     // A member does not leave its cluster for another one by accident.
     let out = join(new, &install::token(c.host(5), &[])?)?;
     ensure!(
-        out.status == Status::Exit(1) && out.error().contains("member"),
+        out.status == Status::Exit(1) && out.error().contains("h4 of cluster c1"),
         "{out:?}"
     );
     assert_eq!(
