@@ -41,7 +41,7 @@ start_rsh() {
 }
 
 # Ours: a cluster of the three hosts whose policy lets root in, as ssh and rsh do here. No PAM.
-knows_all() { [ "$(on "$1" queue hosts 2>/dev/null | grep -cE '^h[123] .*\bup\b')" = 3 ]; }
+knows_all() { [ "$(on "$1" queue hosts 2>/dev/null | grep -cE '^h[123]\*? +up\b')" = 3 ]; }
 start_queue() {
   local h
   knows_all h1 && return
