@@ -53,7 +53,7 @@ start_queue() {
   on -d "$QB/h1/queued.log" h1 queued run
   wait_tcp h1 7838 || { cat "$QB/h1/queued.log" >&2; return 1; }
   for h in h2 h3; do
-    on h1 queued token | grep -o 'QJOIN1-[^ ]*' |
+    on h1 queued token |
       on "$h" queued join - --advertise "$NET.${h#h}" >"$QB/$h/join.log" 2>&1 || { cat "$QB/$h/join.log" >&2; return 1; }
     on -d "$QB/$h/queued.log" "$h" queued run
   done
