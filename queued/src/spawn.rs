@@ -4,6 +4,7 @@
 use anyhow::{Context as _, bail};
 use queue_exec::client;
 use queue_exec::layout::Layout;
+use queue_exec::protocol::{Reply, Request};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,6 +27,18 @@ pub(crate) struct Spawner {
 /// Whether a queue-exec answers.
 pub(crate) fn answers(layout: &Layout) -> bool {
     client::dial(layout).is_ok()
+}
+
+/// Has a running queue-exec read its keys again.
+pub(crate) fn reload(layout: &Layout) -> std::io::Result<()> {
+    use std::os::fd::AsFd as _;
+    let Ok(fd) = client::dial(layout) else {
+        return Ok(());
+    };
+    match client::ask(fd.as_fd(), &Request::Reload, None)? {
+        Reply::Refused { text, .. } => Err(std::io::Error::other(text)),
+        _ => Ok(()),
+    }
 }
 
 impl Spawner {

@@ -104,13 +104,12 @@ fn again(site: &Site, args: &Init) -> anyhow::Result<()> {
 
 fn tell_daemon(site: &Site) {
     use libqueue::wire::{Empty, request};
+    if let Err(e) = crate::spawn::reload(&site.layout) {
+        note(&format!(
+            "queue-exec runs, but did not take it up: {e}; restart it"
+        ));
+    }
     if let Err(e) = site.ask(request::Kind::Reload(Empty {})) {
         note(&format!("queued runs, but did not take it up: {e:#}; restart it"));
-    }
-    if crate::spawn::answers(&site.layout)
-        && let Ok(fd) = queue_exec::client::dial(&site.layout)
-    {
-        use std::os::fd::AsFd as _;
-        let _ = queue_exec::client::ask(fd.as_fd(), &queue_exec::protocol::Request::Reload, None);
     }
 }

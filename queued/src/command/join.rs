@@ -13,12 +13,10 @@ use libqueue::tls::KeyPair;
 use libqueue::wire::{Empty, HostState, JoinRequest, reply, request};
 use queue_exec::authority;
 use queue_exec::layout::Layout;
-use queue_exec::protocol::Request;
 use queue_exec::state::Room;
 use queue_exec::token::Token;
 use std::fs;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -285,10 +283,7 @@ fn install(
 
 /// Has running daemons take it up, or says how to start them.
 fn tell_daemons(site: &Site) {
-    if spawn::answers(&site.layout)
-        && let Ok(fd) = queue_exec::client::dial(&site.layout)
-        && let Err(e) = queue_exec::client::ask(fd.as_fd(), &Request::Reload, None)
-    {
+    if let Err(e) = spawn::reload(&site.layout) {
         note(&format!(
             "queue-exec runs, but did not take it up ({e}): restart it"
         ));
@@ -321,7 +316,8 @@ fn wait_for_others(site: &Site) -> Vec<String> {
             .filter(|h| h.state == HostState::Up as i32)
             .map(|h| h.name.clone())
             .collect();
-        if (!up.is_empty() && up.len() == others.len()) || Instant::now() > until {
+        let open = others.iter().any(|h| h.state == HostState::Unknown as i32);
+        if !open || Instant::now() > until {
             return up;
         }
         std::thread::sleep(Duration::from_millis(20));

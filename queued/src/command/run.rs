@@ -87,6 +87,7 @@ fn set_up(site: &Site) -> anyhow::Result<()> {
             .map_err(Into::into),
     })?;
     let id = init::first(site, &name, None, None)?;
+    spawn::reload(&site.layout).context("queue-exec runs, but did not take the new keys up")?;
     tracing::info!(
         "nothing was set up: this host is {} of a cluster of its own now ('queued join TOKEN' makes it part of another)",
         id.own.name

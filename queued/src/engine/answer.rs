@@ -49,7 +49,9 @@ impl Engine {
             remember(&mut self.handed, now);
             return Ok(self.placed_here());
         }
-        let Some(p) = self.peers.get_mut(name) else {
+        let exact = self.peers.contains_key(name).then(|| name.to_owned());
+        let found = exact.or_else(|| self.peers.keys().find(|n| n.eq_ignore_ascii_case(name)).cloned());
+        let Some((name, p)) = found.and_then(|n| self.peers.get_mut(&n).map(|p| (n, p))) else {
             let known: Vec<&str> = std::iter::once(&self.own.name)
                 .chain(self.peers.keys())
                 .take(20)
@@ -64,20 +66,19 @@ impl Engine {
         };
         // One that was not met yet since we started may well be there: the asker's connection tells.
         if p.state == HostState::Down {
-            let text = format!(
-                "{name} ({}) does not answer: {}; is it on, and does queued run there?",
-                p.address,
-                if p.reason.is_empty() {
-                    "no connection"
-                } else {
-                    &p.reason
-                }
-            );
+            let reason = match p.reason.as_str() {
+                "" => format!(
+                    "no connection with {}: is it on, and does queued run there?",
+                    p.address
+                ),
+                r => r.to_owned(),
+            };
+            let text = format!("{name} does not answer: {reason}");
             return Err(error(ErrorCode::HostDown, text));
         }
         remember(&mut p.handed, now);
         Ok(Placed {
-            host: name.into(),
+            host: name,
             address: p.address.clone(),
             cert: p.host.cert.clone(),
             local: false,

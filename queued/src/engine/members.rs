@@ -9,6 +9,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use wire::HostState;
 
+/// What to do about a cloned image.
+const ON_THE_COPY: &str =
+    "On the copy stop queued and queue-exec, remove Queue's state directory, and join by another name";
+
 /// Text for a host that was removed: it reads this in its log and in `queue hosts`.
 fn removed(name: &str, cluster: &str) -> String {
     format!("{name} was removed from cluster {cluster}: join it again with a new token (queued join)")
@@ -108,7 +112,7 @@ impl Engine {
             }
             let text = format!(
                 "{} runs already at {} and another host with its name and key is at {} ({from}): a cloned image? \
-                 Give one of them an identity of its own: queued join TOKEN --host NAME --force",
+                 {ON_THE_COPY}",
                 host.name, self.advertised, hello.address
             );
             return Err((Level::Error, Some(text)));
@@ -122,7 +126,7 @@ impl Engine {
         if host.serial < p.host.serial {
             let text = format!(
                 "{} has joined again since with newer keys: this one's are old (a restored backup, or a clone?). \
-                 Join it again: queued join TOKEN --host NAME --force",
+                 Join it again: queued join TOKEN",
                 host.name
             );
             return Err((Level::Warn, Some(text)));
@@ -136,7 +140,7 @@ impl Engine {
             if elsewhere && now < l.heard + ALIVE {
                 let text = format!(
                     "{} runs already at {} ({}) and another host with its name and key is at {} ({from}): a cloned \
-                     image? Give one of them an identity of its own: queued join TOKEN --host NAME --force",
+                     image? {ON_THE_COPY}",
                     host.name, p.address, l.from, hello.address
                 );
                 return Err((Level::Error, Some(text)));
@@ -256,9 +260,11 @@ impl Engine {
             (BACKOFF * 2u32.pow(tries.min(5))).min(BACKOFF_MAX)
         };
         p.dial = Dial::At(now + self.rng.between(wait / 2, wait), tries + 1);
-        if p.state != HostState::Down || (refused && p.reason != text) {
-            let level = if refused { Level::Error } else { Level::Warn };
-            out.log(level, format!("{name} is down: {text}"));
+        match p.state {
+            _ if refused && p.reason != text => out.log(Level::Error, format!("{name} refused us: {text}")),
+            HostState::Unknown => out.log(Level::Info, format!("{name} does not answer yet: {text}")),
+            HostState::Up => out.log(Level::Warn, format!("{name} is down: {text}")),
+            HostState::Down => {}
         }
         p.state = HostState::Down;
         p.reason = text;

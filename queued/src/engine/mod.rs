@@ -11,6 +11,8 @@ pub(crate) mod place;
 pub(crate) mod rng;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 pub(crate) mod types;
 
 use libqueue::wire::{self, member};
@@ -148,6 +150,10 @@ impl Engine {
         };
         for m in setup.members {
             e.learn(now, m, None, &mut Effects::default());
+        }
+        // Whoever just started is dialled by nobody soon, so he does not wait for it.
+        for p in e.peers.values_mut() {
+            p.dial = Dial::At(now + e.rng.between(Duration::ZERO, Duration::from_millis(50)), 0);
         }
         e
     }

@@ -1,0 +1,509 @@
+//! The engine's rules one by one; whole histories are `sim.rs`'s.
+
+use super::types::{Effect, Effects, Entry, Hello, Host, Input, Message, Revoked};
+use super::{Engine, SILENCE, Setup, wire};
+use std::time::Duration;
+use wire::{ErrorCode, HostState, Load, Place, member, reply};
+
+const S: Duration = Duration::from_secs(1);
+
+fn host(name: &str, serial: u64) -> Host {
+    Host {
+        name: name.into(),
+        serial,
+        tls_key: [serial as u8; 32],
+        cert: vec![serial as u8],
+    }
+}
+
+fn entry(name: &str, serial: u64) -> Entry {
+    Entry {
+        host: host(name, serial),
+        address: format!("10.0.0.{serial}:7838"),
+        authority: false,
+    }
+}
+
+fn hello(address: &str, boot: u8) -> Hello {
+    Hello {
+        address: address.into(),
+        boot: vec![boot],
+        version: "1".into(),
+        skew: 0,
+    }
+}
+
+/// h2 of a cluster with the members given.
+fn engine(members: &[Entry]) -> Engine {
+    Engine::new(
+        Duration::ZERO,
+        Setup {
+            own: host("h2", 2),
+            cluster: "c".into(),
+            authority: false,
+            boot: vec![2],
+            dial_self: "127.0.0.1:7838".into(),
+            advertised: "10.0.0.2:7838".into(),
+            version: "1".into(),
+            members: members.to_vec(),
+            revoked: Revoked::default(),
+            seed: 1,
+        },
+    )
+}
+
+fn handle(e: &mut Engine, now: Duration, input: Input) -> Vec<Effect> {
+    let mut out = Effects::default();
+    e.handle(now, input, &mut out);
+    out.0
+}
+
+fn arrive(e: &mut Engine, now: Duration, conn: u64, who: Host, hello: Hello, from: &str) -> Vec<Effect> {
+    handle(
+        e,
+        now,
+        Input::Arrived {
+            conn,
+            host: who,
+            hello,
+            from: from.into(),
+        },
+    )
+}
+
+fn load(load1: f64) -> Load {
+    Load {
+        load1,
+        cores: 2,
+        ..Load::default()
+    }
+}
+
+fn bye(effects: &[Effect], conn: u64) -> Option<String> {
+    effects.iter().find_map(|e| match e {
+        Effect::Close { conn: c, bye } if *c == conn => Some(bye.clone().unwrap_or_default()),
+        _ => None,
+    })
+}
+
+fn welcomed(effects: &[Effect], conn: u64) -> bool {
+    effects.contains(&Effect::Welcome { conn })
+}
+
+fn place(e: &mut Engine, now: Duration, place: Place) -> Result<String, (ErrorCode, String)> {
+    let out = handle(e, now, Input::Place { ask: 1, place });
+    match out.into_iter().find_map(|e| {
+        if let Effect::Answer { reply, .. } = e {
+            Some(reply)
+        } else {
+            None
+        }
+    }) {
+        Some(reply::Kind::Placed(p)) => Ok(p.host),
+        Some(reply::Kind::Error(e)) => Err((e.code(), e.text)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn state(e: &Engine, name: &str) -> (HostState, String) {
+    let h = e
+        .hosts(Duration::ZERO)
+        .hosts
+        .into_iter()
+        .find(|h| h.name == name)
+        .unwrap();
+    (h.state(), h.reason)
+}
+
+#[test]
+fn a_member_that_arrives_is_told_everything_and_told_of() {
+    let mut e = engine(&[entry("h1", 1)]);
+    handle(&mut e, S, Input::OwnLoad(load(0.5)));
+    arrive(
+        &mut e,
+        S,
+        10,
+        host("h1", 1),
+        hello("10.0.0.1:7838", 1),
+        "10.0.0.1",
+    );
+    let out = arrive(
+        &mut e,
+        S,
+        11,
+        host("h3", 3),
+        hello("10.0.0.3:7838", 3),
+        "10.0.0.3",
+    );
+    assert!(welcomed(&out, 11));
+    let said: Vec<_> = out
+        .iter()
+        .filter_map(|e| {
+            if let Effect::Send { conn: 11, message } = e {
+                Some(message.clone())
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert!(matches!(&said[0], member::Kind::Roster(r) if r.members.len() == 2));
+    assert_eq!(said[1], member::Kind::Load(load(0.5)));
+    assert!(
+        out.iter()
+            .any(|e| matches!(e, Effect::Keep(k) if k.host.name == "h3"))
+    );
+    assert!(out.iter().any(
+        |e| matches!(e, Effect::Send { conn: 10, message: member::Kind::Roster(r) }
+        if r.members[0].address == "10.0.0.3:7838")
+    ));
+    assert_eq!(state(&e, "h3").0, HostState::Up);
+}
+
+#[test]
+fn of_two_connections_the_one_that_the_lesser_name_dialled_is_kept() {
+    for (other, ours_stays) in [("h1", false), ("h3", true)] {
+        let mut e = engine(&[entry(other, 9)]);
+        let h = || hello("10.0.0.9:7838", 9);
+        let reached = Input::Reached {
+            conn: 1,
+            host: host(other, 9),
+            hello: h(),
+            from: "10.0.0.9".into(),
+        };
+        handle(&mut e, S, reached);
+        let out = arrive(&mut e, S, 2, host(other, 9), h(), "10.0.0.9");
+        assert_eq!(bye(&out, 2).is_some(), ours_stays, "{other}");
+        assert_eq!(bye(&out, 1).is_some(), !ours_stays, "{other}");
+        // From the same side the newer one is right.
+        let mut e = engine(&[entry(other, 9)]);
+        arrive(&mut e, S, 1, host(other, 9), h(), "10.0.0.9");
+        let out = arrive(&mut e, S, 2, host(other, 9), h(), "10.0.0.9");
+        assert!(welcomed(&out, 2) && bye(&out, 1).is_some());
+    }
+}
+
+#[test]
+fn a_clone_is_refused_while_the_first_lives_and_both_addresses_are_named() {
+    let mut e = engine(&[entry("h1", 1)]);
+    arrive(&mut e, S, 1, host("h1", 1), hello("10.0.0.1:7838", 1), "10.0.0.1");
+    let out = arrive(
+        &mut e,
+        2 * S,
+        2,
+        host("h1", 1),
+        hello("10.0.0.7:7838", 7),
+        "10.0.0.7",
+    );
+    let text = bye(&out, 2).unwrap();
+    assert!(
+        text.contains("10.0.0.1:7838") && text.contains("10.0.0.7:7838") && text.contains("cloned"),
+        "{text}"
+    );
+    assert!(!welcomed(&out, 2));
+    // A clone of this host itself.
+    let out = arrive(
+        &mut e,
+        2 * S,
+        3,
+        host("h2", 2),
+        hello("10.0.0.7:7838", 7),
+        "10.0.0.7",
+    );
+    assert!(bye(&out, 3).unwrap().contains("cloned"));
+    // A restart at the same place is none, and neither is one elsewhere after the first fell silent.
+    let out = arrive(
+        &mut e,
+        2 * S,
+        4,
+        host("h1", 1),
+        hello("10.0.0.1:7838", 8),
+        "10.0.0.1",
+    );
+    assert!(welcomed(&out, 4) && bye(&out, 1).is_some());
+    let out = arrive(
+        &mut e,
+        6 * S,
+        5,
+        host("h1", 1),
+        hello("10.0.0.7:7838", 9),
+        "10.0.0.7",
+    );
+    assert!(welcomed(&out, 5));
+}
+
+#[test]
+fn a_new_address_is_followed_and_the_old_one_tried_again_if_it_fails() {
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3)]);
+    arrive(&mut e, S, 1, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    let out = arrive(&mut e, S, 2, host("h1", 1), hello("10.9.9.9:7838", 1), "10.9.9.9");
+    assert!(
+        out.iter()
+            .any(|e| matches!(e, Effect::Keep(k) if k.address == "10.9.9.9:7838"))
+    );
+    assert!(out.iter().any(|e| matches!(
+        e,
+        Effect::Send {
+            conn: 1,
+            message: member::Kind::Roster(_)
+        }
+    )));
+    // The dial of the start ends; being connected, we leave it at that.
+    handle(
+        &mut e,
+        S,
+        Input::DialFailed {
+            name: "h1".into(),
+            text: "no".into(),
+            refused: false,
+        },
+    );
+    assert_eq!(state(&e, "h1").0, HostState::Up);
+    handle(
+        &mut e,
+        S,
+        Input::Lost {
+            conn: 2,
+            text: "gone".into(),
+        },
+    );
+    let mut dialled = Vec::new();
+    for now in 2..40 {
+        for d in handle(&mut e, now * S, Input::Tick) {
+            if let Effect::Dial { name, address, .. } = d {
+                if name == "h1" {
+                    dialled.push(address);
+                }
+                handle(
+                    &mut e,
+                    now * S,
+                    Input::DialFailed {
+                        name,
+                        text: "no".into(),
+                        refused: false,
+                    },
+                );
+            }
+        }
+    }
+    assert_eq!(dialled[..3], ["10.9.9.9:7838", "10.0.0.1:7838", "10.9.9.9:7838"]);
+    assert_eq!(state(&e, "h1").0, HostState::Down);
+}
+
+#[test]
+fn silence_is_death_and_a_broken_connection_is_not_until_the_dial_fails() {
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3)]);
+    arrive(&mut e, S, 1, host("h1", 1), hello("10.0.0.1:7838", 1), "10.0.0.1");
+    arrive(&mut e, S, 3, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    assert_eq!(e.wake(), Some(S + SILENCE));
+    handle(
+        &mut e,
+        5 * S,
+        Input::Heard {
+            conn: 3,
+            message: Message::Load(load(0.0)),
+        },
+    );
+    let out = handle(&mut e, S + SILENCE, Input::Tick);
+    assert!(bye(&out, 1).is_some() && bye(&out, 3).is_none());
+    assert_eq!(state(&e, "h1").0, HostState::Down);
+    handle(
+        &mut e,
+        8 * S,
+        Input::Lost {
+            conn: 3,
+            text: "reset".into(),
+        },
+    );
+    assert_eq!(state(&e, "h3").0, HostState::Up);
+    handle(
+        &mut e,
+        9 * S,
+        Input::DialFailed {
+            name: "h3".into(),
+            text: "refused".into(),
+            refused: false,
+        },
+    );
+    assert_eq!(state(&e, "h3"), (HostState::Down, "refused".into()));
+}
+
+#[test]
+fn a_removed_host_is_out_and_learns_it() {
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3)]);
+    arrive(&mut e, S, 1, host("h1", 1), hello("10.0.0.1:7838", 1), "10.0.0.1");
+    arrive(&mut e, S, 3, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    let list = Revoked {
+        version: 1,
+        serials: vec![3],
+        bytes: vec![1],
+    };
+    let out = handle(
+        &mut e,
+        S,
+        Input::Heard {
+            conn: 1,
+            message: Message::Revocations(list.clone()),
+        },
+    );
+    assert!(out.contains(&Effect::Revoked(vec![1])) && out.contains(&Effect::Forget("h3".into())));
+    let sent = Effect::Send {
+        conn: 3,
+        message: member::Kind::Revocations(vec![1]),
+    };
+    assert!(out.contains(&sent) && bye(&out, 3).unwrap().contains("removed"));
+    assert!(handle(&mut e, S, Input::Revoke(list)).is_empty());
+    // It comes back with what it has, and is told of by somebody who does not know yet.
+    let out = arrive(&mut e, S, 4, host("h3", 3), hello("10.0.0.3:7838", 4), "10.0.0.3");
+    assert!(bye(&out, 4).unwrap().contains("removed"));
+    assert!(
+        matches!(
+            &out[1],
+            Effect::Send {
+                conn: 4,
+                message: member::Kind::Revocations(_)
+            }
+        ),
+        "{out:?}"
+    );
+    handle(
+        &mut e,
+        S,
+        Input::Heard {
+            conn: 1,
+            message: Message::Roster(vec![entry("h3", 3)]),
+        },
+    );
+    assert!(!e.peers.contains_key("h3"));
+    // With a new certificate it is welcome.
+    let out = arrive(&mut e, S, 5, host("h3", 4), hello("10.0.0.3:7838", 5), "10.0.0.3");
+    assert!(welcomed(&out, 5));
+    // Now it is our turn.
+    let list = Revoked {
+        version: 2,
+        serials: vec![2, 3],
+        bytes: vec![2],
+    };
+    let out = handle(
+        &mut e,
+        S,
+        Input::Heard {
+            conn: 1,
+            message: Message::Revocations(list),
+        },
+    );
+    assert!(bye(&out, 1).is_some() && bye(&out, 5).is_some());
+    assert_eq!(
+        place(&mut e, S, Place::default()).unwrap_err().0,
+        ErrorCode::Denied
+    );
+    assert_eq!(e.wake(), None);
+}
+
+#[test]
+fn who_joined_again_replaces_the_older_one() {
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3)]);
+    arrive(&mut e, S, 3, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    let out = handle(&mut e, S, Input::Joined(entry("h3", 8)));
+    assert!(bye(&out, 3).is_some());
+    let out = arrive(&mut e, S, 4, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    assert!(bye(&out, 4).unwrap().contains("newer keys"));
+    let out = arrive(&mut e, S, 5, host("h3", 8), hello("10.0.0.8:7838", 9), "10.0.0.8");
+    assert!(welcomed(&out, 5));
+}
+
+#[test]
+fn places_by_name_by_preference_and_by_load() {
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3), entry("h4", 4)]);
+    let named = |h: &str| Place {
+        host: h.into(),
+        ..Place::default()
+    };
+    assert_eq!(
+        place(&mut e, S, Place::default()).unwrap_err().0,
+        ErrorCode::NoHost
+    );
+    assert_eq!(place(&mut e, S, named("h2")).unwrap_err().0, ErrorCode::NotReady);
+    handle(&mut e, S, Input::Monitor(true));
+    handle(&mut e, S, Input::OwnLoad(load(9.0)));
+    for (conn, name, serial, l) in [(1, "h1", 1, 0.1), (3, "h3", 3, 5.0)] {
+        arrive(
+            &mut e,
+            S,
+            conn,
+            host(name, serial),
+            hello("10.0.0.9:7838", 9),
+            "10.0.0.9",
+        );
+        handle(
+            &mut e,
+            S,
+            Input::Heard {
+                conn,
+                message: Message::Load(load(l)),
+            },
+        );
+    }
+    assert_eq!(place(&mut e, S, named("+")), Ok("h1".into()));
+    assert_eq!(place(&mut e, S, named("h2")), Ok("h2".into()));
+    assert_eq!(place(&mut e, S, named("H3")), Ok("h3".into()));
+    let avoid = Place {
+        avoid: vec!["h1".into()],
+        ..Place::default()
+    };
+    assert_eq!(place(&mut e, S, avoid), Ok("h3".into()));
+    let (code, text) = place(&mut e, S, named("h9")).unwrap_err();
+    assert!(
+        code == ErrorCode::NoSuchHost && text.contains("h1, h3, h4"),
+        "{text}"
+    );
+    // Not met yet: the asker's own connection tells. Down: told at once, unless he only prefers it.
+    assert_eq!(place(&mut e, S, named("h4")), Ok("h4".into()));
+    handle(
+        &mut e,
+        S,
+        Input::DialFailed {
+            name: "h4".into(),
+            text: "no way".into(),
+            refused: false,
+        },
+    );
+    let (code, text) = place(&mut e, S, named("h4")).unwrap_err();
+    assert!(code == ErrorCode::HostDown && text.contains("no way"), "{text}");
+    assert_eq!(
+        place(
+            &mut e,
+            S,
+            Place {
+                prefer: true,
+                ..named("h4")
+            }
+        ),
+        Ok("h1".into())
+    );
+    assert_eq!(
+        place(
+            &mut e,
+            S,
+            Place {
+                prefer: true,
+                ..named("h3")
+            }
+        ),
+        Ok("h3".into())
+    );
+    let tried = Place {
+        prefer: true,
+        avoid: vec!["h3".into()],
+        ..named("h3")
+    };
+    assert_eq!(place(&mut e, S, tried), Ok("h1".into()));
+}
+
+#[test]
+fn a_stop_says_goodbye_to_everybody() {
+    let mut e = engine(&[entry("h1", 1)]);
+    arrive(&mut e, S, 1, host("h1", 1), hello("10.0.0.1:7838", 1), "10.0.0.1");
+    let out = handle(&mut e, S, Input::Stop);
+    assert!(bye(&out, 1).unwrap().contains("stopped"));
+    assert!(handle(&mut e, 99 * S, Input::Tick).is_empty() && e.wake().is_none());
+}
