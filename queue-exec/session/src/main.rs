@@ -13,6 +13,7 @@ mod plan;
 mod pump;
 mod serve;
 mod terminal;
+mod zygote;
 
 use account::Account;
 use child::Init;
@@ -42,9 +43,25 @@ fn main() -> ExitCode {
     let monitor = unsafe { OwnedFd::from_raw_fd(MONITOR_FD) };
     // SAFETY: no memory is involved. Its children must not get the monitor's socket.
     unsafe { libc::fcntl(MONITOR_FD, libc::F_SETFD, libc::FD_CLOEXEC) };
-    match run(monitor) {
+    preload();
+    let channel = if std::env::args_os().nth(1).is_some_and(|a| a == "--zygote") {
+        zygote::serve(monitor)
+    } else {
+        Some(monitor)
+    };
+    match channel.and_then(run) {
         Some(()) => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
+    }
+}
+
+/// Loads what every session needs, and is no secret.
+fn preload() {
+    // Tables of the name service, and the libraries that it is configured to ask.
+    let _ = account::look_up("root", "", 0, true);
+    // Code and tables of the cryptography; the key is thrown away.
+    if let Ok(key) = KeyPair::generate() {
+        let _ = server_config(&key, Peer::Any);
     }
 }
 
@@ -66,8 +83,6 @@ impl Warm {
         let init = Init::start(&program)
             .map_err(|e| log(&format!("{}: {e}", program.display())))
             .ok()?;
-        // Loads what the name service needs.
-        let _ = account::look_up("root", "", 0, true);
         Some(Self {
             key,
             client_key,
