@@ -147,6 +147,12 @@ impl Monitor {
 
     /// A session process is ready: a waiting launch gets it, else it waits.
     pub(super) fn session_ready(&mut self, id: u32) {
+        if let Some(s) = self.sessions.get_mut(&id)
+            && s.cgroup.is_none()
+        {
+            // Its init, which holds its tree together.
+            s.children = tree::children(s.process.0);
+        }
         self.pool.starting -= 1;
         self.pool.failures = 0;
         self.pool.retry_at = None;
