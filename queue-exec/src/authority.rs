@@ -8,8 +8,11 @@ use crate::cert::{
     CLOCK_SKEW, Fingerprint, HostCert, LIFETIME, NAME_MAX, PublicKey, Revocations, USER_MAX, Vouch,
     fingerprint,
 };
-use crate::codec::{Malformed, Reader, Writer};
 use crate::layout::Layout;
+pub use crate::ledger::USES_MAX;
+use crate::ledger::{
+    CERTS_MAX, StoredToken, VOUCH_MAX, issued_file, next_serial, read_issued, sweep_tokens, write_issued,
+};
 use crate::protocol::Refusal;
 use crate::state::{
     AUTHORITY_KEY, AUTHORITY_PUB, HOST_CERT, HOST_KEY, ISSUED, REVOKED, Room, SERIAL, StateError, TOKENS,
@@ -21,18 +24,8 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::time::Duration;
 
-const TOKEN: &[u8] = b"QUEUE token 1\0";
-const CERTS: &[u8] = b"QUEUE issued 1\0";
-/// Most uses one token may have.
-pub const USES_MAX: u32 = 10_000;
-/// Most names in a `--vouch` list.
-const VOUCH_MAX: usize = 1024;
-/// Most certificates remembered for one name; each rejoin adds one until they expire.
-const CERTS_MAX: usize = 256;
 /// How long root's command line waits for another one, or for the monitor.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// Expired tokens are kept this long, so that their user is told "expired" and not "unknown".
-const KEEP_EXPIRED: u64 = 7 * 86_400;
 
 /// Why something was not done; the text is for people, the code for programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -595,56 +588,6 @@ fn check_membership(
     Ok(mine)
 }
 
-fn next_serial(room: &Room) -> Result<u64, Failure> {
-    let bad = || StateError::other(&room.path(SERIAL), "is not a number: restore it from a backup");
-    let text = room.read(SERIAL)?.ok_or_else(bad)?;
-    let last: u64 = std::str::from_utf8(&text)
-        .ok()
-        .and_then(|s| s.trim().parse().ok())
-        .ok_or_else(bad)?;
-    let next = last.checked_add(1).ok_or_else(bad)?;
-    room.write(SERIAL, format!("{next}\n").as_bytes())?;
-    Ok(next)
-}
-
-/// Removes tokens that expired long ago.
-fn sweep_tokens(room: &Room, now: u64) -> Result<(), Failure> {
-    for id in room.list(TOKENS)? {
-        let file = format!("{TOKENS}/{id}");
-        let old =
-            |b: Vec<u8>| StoredToken::decode(&b).is_ok_and(|t| t.expires.saturating_add(KEEP_EXPIRED) < now);
-        if room.read(&file)?.is_some_and(old) {
-            room.remove(&file)?;
-        }
-    }
-    Ok(())
-}
-
-fn issued_file(name: &str) -> String {
-    format!("{ISSUED}/{}", name.to_ascii_lowercase())
-}
-
-fn write_issued(room: &Room, name: &str, certs: &[Vec<u8>]) -> Result<(), StateError> {
-    room.write(&issued_file(name), &Writer::new(CERTS).list(certs).finish())
-}
-
-/// The certificates issued for a name, the current one last; none if it was never admitted.
-fn read_issued(room: &Room, file: &str) -> Result<Vec<Vec<u8>>, StateError> {
-    let Some(b) = room.read(file)? else {
-        return Ok(Vec::new());
-    };
-    let read = || {
-        let mut r = Reader::new(&b, CERTS, "list of certificates")?;
-        let n = usize::from(r.u16()?);
-        let v = (0..n.min(CERTS_MAX))
-            .map(|_| Ok(r.bytes(usize::from(u16::MAX))?.to_vec()))
-            .collect::<Result<_, _>>()?;
-        r.end()?;
-        Ok(v)
-    };
-    read().map_err(|e: Malformed| StateError::other(&room.path(file), e.to_string()))
-}
-
 /// Compares without telling by time where they differ.
 fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     std::hint::black_box(a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y))) == 0
@@ -657,54 +600,6 @@ fn token_user(who: &Applicant<'_>) -> [u8; 32] {
     h.update(who.tls_key);
     h.update(who.name.to_ascii_lowercase());
     h.finalize().into()
-}
-
-struct StoredToken {
-    secret: [u8; 32],
-    expires: u64,
-    uses: u32,
-    vouch: Vouch,
-    bound: String,
-    users: Vec<[u8; 32]>,
-}
-
-impl StoredToken {
-    fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::new(TOKEN);
-        w.fixed(&self.secret)
-            .u64(self.expires)
-            .u32(self.uses)
-            .bytes(self.bound.as_bytes());
-        match &self.vouch {
-            Vouch::Users => w.u8(0),
-            Vouch::Only(names) => w.u8(1).list(names),
-        };
-        w.u32(self.users.len() as u32);
-        for u in &self.users {
-            w.fixed(u);
-        }
-        w.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(bytes, TOKEN, "token file")?;
-        let (secret, expires, uses, bound) = (r.fixed()?, r.u64()?, r.u32()?, r.text(NAME_MAX)?);
-        let vouch = match r.u8()? {
-            0 => Vouch::Users,
-            _ => Vouch::Only(r.list(VOUCH_MAX, USER_MAX)?),
-        };
-        let n = r.u32()?.min(USES_MAX);
-        let users = (0..n).map(|_| r.fixed()).collect::<Result<_, _>>()?;
-        r.end()?;
-        Ok(Self {
-            secret,
-            expires,
-            uses,
-            vouch,
-            bound,
-            users,
-        })
-    }
 }
 
 #[cfg(test)]

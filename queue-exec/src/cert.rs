@@ -87,16 +87,29 @@ impl fmt::Display for CertError {
         match self {
             Self::Malformed => f.write_str("malformed host certificate"),
             Self::OtherCluster(id) => {
-                write!(f, "the host belongs to another cluster (authority {})", hex(&id[..8]))
+                write!(
+                    f,
+                    "the host belongs to another cluster (authority {})",
+                    hex(&id[..8])
+                )
             }
             Self::BadSignature => f.write_str("the authority's signature on the host certificate is wrong"),
-            Self::NotNow { name, from, until, now } if now < from => write!(
+            Self::NotNow {
+                name,
+                from,
+                until,
+                now,
+            } if now < from => write!(
                 f,
                 "certificate of {name} is not valid for another {} s: this host's clock or the authority's is wrong (it ends at {until})",
                 from - now
             ),
             Self::NotNow { name, until, now, .. } => {
-                write!(f, "certificate of {name} expired {} s ago: join the host again", now.saturating_sub(*until))
+                write!(
+                    f,
+                    "certificate of {name} expired {} s ago: join the host again",
+                    now.saturating_sub(*until)
+                )
             }
             Self::Revoked(name) => write!(f, "{name} was removed from the cluster"),
         }
@@ -120,7 +133,9 @@ impl HostCert {
     /// Signs the statement with the authority's key.
     pub fn sign(&self, authority: &SigningKey) -> Vec<u8> {
         let mut w = Writer::new(MAGIC);
-        w.fixed(&self.cluster).u64(self.serial).bytes(self.name.as_bytes());
+        w.fixed(&self.cluster)
+            .u64(self.serial)
+            .bytes(self.name.as_bytes());
         w.fixed(&self.host_key).fixed(&self.tls_key);
         match &self.vouch {
             Vouch::Users => w.u8(0),
@@ -137,7 +152,9 @@ impl HostCert {
         if cert.cluster != fingerprint(authority) {
             return Err(CertError::OtherCluster(cert.cluster));
         }
-        check(authority, signed, &sig).then_some(cert).ok_or(CertError::BadSignature)
+        check(authority, signed, &sig)
+            .then_some(cert)
+            .ok_or(CertError::BadSignature)
     }
 
     /// Reads a certificate without checking anything but its layout: for showing it, and for a joiner that
@@ -157,7 +174,20 @@ impl HostCert {
         let signed = &bytes[..bytes.len() - r.rest().len()];
         let sig = r.fixed()?;
         r.end()?;
-        Ok((Self { cluster, serial, name, host_key, tls_key, vouch, issued, expires }, signed, sig))
+        Ok((
+            Self {
+                cluster,
+                serial,
+                name,
+                host_key,
+                tls_key,
+                vouch,
+                issued,
+                expires,
+            },
+            signed,
+            sig,
+        ))
     }
 
     /// Whether it is valid at `now` (seconds since the epoch) and not revoked.
@@ -222,8 +252,7 @@ impl Revocations {
 
 /// Whether `sig` is `key`'s signature of `message` (RFC 8032, strict).
 pub(crate) fn check(key: &PublicKey, message: &[u8], sig: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(key)
-        .is_ok_and(|k| k.verify_strict(message, &Signature::from_bytes(sig)).is_ok())
+    VerifyingKey::from_bytes(key).is_ok_and(|k| k.verify_strict(message, &Signature::from_bytes(sig)).is_ok())
 }
 
 #[cfg(test)]
@@ -259,17 +288,32 @@ mod tests {
             assert!(HostCert::verify(&bytes[..i], &key).is_err(), "cut at {i}");
         }
         let other = SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
-        assert!(matches!(HostCert::verify(&bytes, &other), Err(CertError::OtherCluster(_))));
+        assert!(matches!(
+            HostCert::verify(&bytes, &other),
+            Err(CertError::OtherCluster(_))
+        ));
     }
 
     #[test]
     fn time_and_revocation() {
         let none = Revocations::default();
         assert_eq!(cert().check_now(1500, &none), Ok(()));
-        assert!(matches!(cert().check_now(2000 + CLOCK_SKEW + 1, &none), Err(CertError::NotNow { .. })));
-        assert!(matches!(cert().check_now(1000 - CLOCK_SKEW - 1, &none), Err(CertError::NotNow { .. })));
-        let list = Revocations { version: 1, serials: vec![3] };
-        assert_eq!(cert().check_now(1500, &list), Err(CertError::Revoked("h1".into())));
+        assert!(matches!(
+            cert().check_now(2000 + CLOCK_SKEW + 1, &none),
+            Err(CertError::NotNow { .. })
+        ));
+        assert!(matches!(
+            cert().check_now(1000 - CLOCK_SKEW - 1, &none),
+            Err(CertError::NotNow { .. })
+        ));
+        let list = Revocations {
+            version: 1,
+            serials: vec![3],
+        };
+        assert_eq!(
+            cert().check_now(1500, &list),
+            Err(CertError::Revoked("h1".into()))
+        );
         let key = authority().verifying_key().to_bytes();
         let bytes = list.sign(&fingerprint(&key), &authority());
         assert_eq!(Revocations::verify(&bytes, &key), Ok(list));

@@ -17,14 +17,22 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 /// # Errors
 /// As `connect(2)`; `PermissionDenied` if somebody else listens there.
 pub fn dial(layout: &Layout) -> io::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let fd = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     connect(fd.as_raw_fd(), &UnixAddr::new(&layout.exec_socket())?)?;
     let peer = getsockopt(&fd, sockopt::PeerCredentials)?.uid();
     let own = nix::unistd::geteuid().as_raw();
     if peer != 0 && (layout.root || peer != own) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("{}: belongs to uid {peer}, not to root", layout.exec_socket().display()),
+            format!(
+                "{}: belongs to uid {peer}, not to root",
+                layout.exec_socket().display()
+            ),
         ));
     }
     Ok(fd)
@@ -56,7 +64,12 @@ pub fn receive(from: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Optio
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
     let mut iov = [IoSliceMut::new(buf)];
     let msg = loop {
-        match recvmsg::<()>(from.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+        match recvmsg::<()>(
+            from.as_raw_fd(),
+            &mut iov,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
             Ok(m) => break m,
             Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),

@@ -95,7 +95,10 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Checks the magic bytes; `what` names the thing in errors.
     pub fn new(bytes: &'a [u8], magic: &[u8], what: &'static str) -> Result<Self, Malformed> {
-        bytes.strip_prefix(magic).map(|rest| Self { rest, what }).ok_or(Malformed(what))
+        bytes
+            .strip_prefix(magic)
+            .map(|rest| Self { rest, what })
+            .ok_or(Malformed(what))
     }
 
     /// `N` bytes.
@@ -156,7 +159,11 @@ impl<'a> Reader<'a> {
 
     /// Nothing may be left.
     pub fn end(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed(self.what)) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed(self.what))
+        }
     }
 
     /// What has not been read yet.
@@ -168,10 +175,12 @@ impl<'a> Reader<'a> {
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+            let _ = write!(s, "{b:02x}");
+            s
+        })
 }
 
 /// The reverse of [`hex`]; `None` unless it is exactly `N` bytes.
@@ -192,14 +201,23 @@ mod tests {
 
     #[test]
     fn round_trip_and_limits() {
-        let b = Writer::new(b"M").u8(1).u16(2).u32(3).u64(4).bytes(b"abc").list(&["x", "yz"]).finish();
+        let b = Writer::new(b"M")
+            .u8(1)
+            .u16(2)
+            .u32(3)
+            .u64(4)
+            .bytes(b"abc")
+            .list(&["x", "yz"])
+            .finish();
         let mut r = Reader::new(&b, b"M", "test").unwrap();
         assert_eq!((r.u8(), r.u16(), r.u32(), r.u64()), (Ok(1), Ok(2), Ok(3), Ok(4)));
         assert_eq!(r.bytes(3), Ok(&b"abc"[..]));
         assert_eq!(r.list(2, 2), Ok(vec!["x".to_owned(), "yz".to_owned()]));
         assert_eq!(r.end(), Ok(()));
         for cut in 0..b.len() {
-            let Ok(mut r) = Reader::new(&b[..cut], b"M", "test") else { continue };
+            let Ok(mut r) = Reader::new(&b[..cut], b"M", "test") else {
+                continue;
+            };
             let all = (|| {
                 r.u8()?;
                 r.u16()?;

@@ -32,12 +32,20 @@ impl Layout {
 
     /// The single-user install of the calling user, by the XDG base directory specification.
     pub fn user() -> Self {
-        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let var = |name: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         let home = var("HOME").unwrap_or_else(|| "/".into());
-        let state = var("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("queue");
+        let state = var("XDG_STATE_HOME")
+            .unwrap_or_else(|| home.join(".local/state"))
+            .join("queue");
         Self {
             root: false,
-            config: var("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("queue"),
+            config: var("XDG_CONFIG_HOME")
+                .unwrap_or_else(|| home.join(".config"))
+                .join("queue"),
             run: var("XDG_RUNTIME_DIR").map_or_else(|| state.join("run"), |d| d.join("queue")),
             state,
         }
@@ -67,14 +75,28 @@ impl Layout {
         if let Some(run) = env_parent("QUEUE_SOCKET") {
             let system = Self::system();
             let root = run == system.run;
-            return Self { run, ..if root { system } else { Self { root: false, ..Self::user() } } };
+            return Self {
+                run,
+                ..if root {
+                    system
+                } else {
+                    Self {
+                        root: false,
+                        ..Self::user()
+                    }
+                }
+            };
         }
         let system = Self::system();
         if system.queued_socket().exists() {
             return system;
         }
         let user = Self::user();
-        if user.queued_socket().exists() { user } else { system }
+        if user.queued_socket().exists() {
+            user
+        } else {
+            system
+        }
     }
 
     /// The daemon's socket.
@@ -115,5 +137,8 @@ impl Layout {
 
 fn env_parent(name: &str) -> Option<PathBuf> {
     let v = std::env::var_os(name).filter(|v| !v.is_empty())?;
-    Path::new(&v).parent().filter(|p| p.is_absolute()).map(Path::to_owned)
+    Path::new(&v)
+        .parent()
+        .filter(|p| p.is_absolute())
+        .map(Path::to_owned)
 }

@@ -9,6 +9,7 @@ pub mod cert;
 pub mod client;
 pub mod codec;
 pub mod layout;
+mod ledger;
 pub mod policy;
 pub mod protocol;
 pub mod state;

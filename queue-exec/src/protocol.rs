@@ -176,11 +176,28 @@ impl Request {
         let mut w = Writer::new(MAGIC);
         w.u32(id);
         match self {
-            Self::Sign { target_cert, login, nonce, request, client_key } => {
-                w.u8(1).bytes(target_cert).bytes(login.as_bytes()).fixed(nonce).fixed(request).fixed(client_key)
-            }
+            Self::Sign {
+                target_cert,
+                login,
+                nonce,
+                request,
+                client_key,
+            } => w
+                .u8(1)
+                .bytes(target_cert)
+                .bytes(login.as_bytes())
+                .fixed(nonce)
+                .fixed(request)
+                .fixed(client_key),
             Self::Start { ticket, source_cert } => w.u8(2).bytes(ticket).bytes(source_cert),
-            Self::Admit { token, secret, name, host_key, tls_key, dry_run } => w
+            Self::Admit {
+                token,
+                secret,
+                name,
+                host_key,
+                tls_key,
+                dry_run,
+            } => w
                 .u8(3)
                 .bytes(token.as_bytes())
                 .bytes(secret.as_bytes())
@@ -208,7 +225,10 @@ impl Request {
                 request: r.fixed()?,
                 client_key: r.fixed()?,
             },
-            2 => Self::Start { ticket: r.bytes(BLOB_MAX)?.to_vec(), source_cert: r.bytes(BLOB_MAX)?.to_vec() },
+            2 => Self::Start {
+                ticket: r.bytes(BLOB_MAX)?.to_vec(),
+                source_cert: r.bytes(BLOB_MAX)?.to_vec(),
+            },
             3 => Self::Admit {
                 token: r.text(256)?,
                 secret: r.text(256)?,
@@ -222,7 +242,12 @@ impl Request {
                 if n != r.rest().len() {
                     return Err(Malformed("revocation list"));
                 }
-                return Ok((id, Self::Revoke { list: r.rest().to_vec() }));
+                return Ok((
+                    id,
+                    Self::Revoke {
+                        list: r.rest().to_vec(),
+                    },
+                ));
             }
             5 => Self::Watch,
             6 => Self::Reload,
@@ -240,9 +265,11 @@ impl Reply {
         let mut w = Writer::new(MAGIC);
         w.u32(id);
         match self {
-            Self::Signed { ticket, source_cert, target_key } => {
-                w.u8(1).bytes(ticket).bytes(source_cert).fixed(target_key)
-            }
+            Self::Signed {
+                ticket,
+                source_cert,
+                target_key,
+            } => w.u8(1).bytes(ticket).bytes(source_cert).fixed(target_key),
             Self::Started { nonce, login } => w.u8(2).fixed(nonce).bytes(login.as_bytes()),
             Self::Admitted { cert } => w.u8(3).bytes(cert),
             Self::Done => w.u8(4),
@@ -265,11 +292,23 @@ impl Reply {
                 source_cert: r.bytes(BLOB_MAX)?.to_vec(),
                 target_key: r.fixed()?,
             },
-            2 => Self::Started { nonce: r.fixed()?, login: r.text(USER_MAX)? },
-            3 => Self::Admitted { cert: r.bytes(BLOB_MAX)?.to_vec() },
+            2 => Self::Started {
+                nonce: r.fixed()?,
+                login: r.text(USER_MAX)?,
+            },
+            3 => Self::Admitted {
+                cert: r.bytes(BLOB_MAX)?.to_vec(),
+            },
             4 => Self::Done,
-            5 => Self::Refused { code: Refusal::from_u8(r.u8()?)?, text: r.text(TEXT_MAX)? },
-            6 => Self::SessionStarted { nonce: r.fixed()?, login: r.text(USER_MAX)?, pid: r.u32()? },
+            5 => Self::Refused {
+                code: Refusal::from_u8(r.u8()?)?,
+                text: r.text(TEXT_MAX)?,
+            },
+            6 => Self::SessionStarted {
+                nonce: r.fixed()?,
+                login: r.text(USER_MAX)?,
+                pid: r.u32()?,
+            },
             7 => Self::SessionEnded { nonce: r.fixed()? },
             _ => return Err(Malformed("reply of queue-exec")),
         };
@@ -280,7 +319,10 @@ impl Reply {
 
 /// The monitor's half of the talk with a session process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "one exists at a time, for as long as it takes to encode it")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one exists at a time, for as long as it takes to encode it"
+)]
 pub enum ToSession {
     /// With the connection's descriptor: be this session. Everything in it was verified.
     Claim {
@@ -423,9 +465,13 @@ impl FromSession {
     pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(packet, MAGIC, "message of a session")?;
         let m = match r.u8()? {
-            1 => Self::Ready { session_key: r.fixed()? },
+            1 => Self::Ready {
+                session_key: r.fixed()?,
+            },
             2 => Self::Running,
-            3 => Self::Failed { text: r.text(TEXT_MAX)? },
+            3 => Self::Failed {
+                text: r.text(TEXT_MAX)?,
+            },
             4 => Self::KillTree,
             5 => Self::Ended { leave: r.u8()? != 0 },
             _ => return Err(Malformed("message of a session")),
@@ -437,7 +483,10 @@ impl FromSession {
 
 /// A text as the other side will accept it: one line, no control characters, of bounded length.
 pub fn printable(text: &str) -> String {
-    let mut s: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut s: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if s.len() > TEXT_MAX {
         let cut = (0..=TEXT_MAX).rev().find(|i| s.is_char_boundary(*i)).unwrap_or(0);
         s.truncate(cut);
@@ -453,8 +502,17 @@ mod tests {
     fn each_message_comes_back_as_it_went() {
         let (n, k) = ([1; 16], [2; 32]);
         for (i, m) in [
-            Request::Sign { target_cert: vec![1; 300], login: "bob".into(), nonce: n, request: k, client_key: k },
-            Request::Start { ticket: vec![3; 9], source_cert: vec![] },
+            Request::Sign {
+                target_cert: vec![1; 300],
+                login: "bob".into(),
+                nonce: n,
+                request: k,
+                client_key: k,
+            },
+            Request::Start {
+                ticket: vec![3; 9],
+                source_cert: vec![],
+            },
             Request::Admit {
                 token: "t".into(),
                 secret: "s".into(),
@@ -476,12 +534,26 @@ mod tests {
             assert!(Request::decode(&p[..p.len() - 1]).is_err());
         }
         for m in [
-            Reply::Signed { ticket: vec![1], source_cert: vec![2], target_key: k },
-            Reply::Started { nonce: n, login: "a".into() },
+            Reply::Signed {
+                ticket: vec![1],
+                source_cert: vec![2],
+                target_key: k,
+            },
+            Reply::Started {
+                nonce: n,
+                login: "a".into(),
+            },
             Reply::Admitted { cert: vec![5] },
             Reply::Done,
-            Reply::Refused { code: Refusal::Clone, text: "no".into() },
-            Reply::SessionStarted { nonce: n, login: "a".into(), pid: 7 },
+            Reply::Refused {
+                code: Refusal::Clone,
+                text: "no".into(),
+            },
+            Reply::SessionStarted {
+                nonce: n,
+                login: "a".into(),
+                pid: 7,
+            },
             Reply::SessionEnded { nonce: n },
         ] {
             let p = m.encode(9);

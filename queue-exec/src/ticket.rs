@@ -61,7 +61,10 @@ impl fmt::Display for TicketError {
             Self::BadSignature => f.write_str("the ticket's signature is wrong"),
             Self::NotForUs(host) => write!(f, "the ticket is for {host}, not for this host"),
             Self::Clock(s) if *s > 0 => {
-                write!(f, "the submitting host's clock is {s} s ahead of this host's: set the clocks")
+                write!(
+                    f,
+                    "the submitting host's clock is {s} s ahead of this host's: set the clocks"
+                )
             }
             Self::Clock(s) => write!(
                 f,
@@ -84,8 +87,13 @@ impl Ticket {
     /// Signs with the source's host key.
     pub fn sign(&self, host_key: &SigningKey) -> Vec<u8> {
         let mut w = Writer::new(TICKET);
-        w.fixed(&self.cluster).bytes(self.source.as_bytes()).bytes(self.user.as_bytes());
-        w.bytes(self.login.as_bytes()).bytes(self.target.as_bytes()).fixed(&self.nonce).u64(self.issued);
+        w.fixed(&self.cluster)
+            .bytes(self.source.as_bytes())
+            .bytes(self.user.as_bytes());
+        w.bytes(self.login.as_bytes())
+            .bytes(self.target.as_bytes())
+            .fixed(&self.nonce)
+            .u64(self.issued);
         w.fixed(&self.request).fixed(&self.client_key);
         let sig = host_key.sign(w.as_bytes());
         w.fixed(&sig.to_bytes()).finish()
@@ -151,11 +159,16 @@ impl Grant {
     /// Reads and checks a grant against the host's key.
     pub fn verify(bytes: &[u8], host_key: &PublicKey) -> Result<Self, TicketError> {
         let mut r = Reader::new(bytes, GRANT, "grant")?;
-        let g = Self { nonce: r.fixed()?, session_key: r.fixed()? };
+        let g = Self {
+            nonce: r.fixed()?,
+            session_key: r.fixed()?,
+        };
         let signed = &bytes[..bytes.len() - r.rest().len()];
         let sig = r.fixed()?;
         r.end()?;
-        check(host_key, signed, &sig).then_some(g).ok_or(TicketError::BadSignature)
+        check(host_key, signed, &sig)
+            .then_some(g)
+            .ok_or(TicketError::BadSignature)
     }
 }
 
@@ -199,12 +212,30 @@ mod tests {
             bad[i] ^= 0x80;
             assert!(Ticket::verify(&bad, &a, &b, 10_001).is_err(), "byte {i}");
         }
-        assert_eq!(Ticket::verify(&bytes, &b, &b, 10_001), Err(TicketError::BadSignature));
-        assert!(matches!(Ticket::verify(&bytes, &a, &a, 10_001), Err(TicketError::NotForUs(_))));
-        assert_eq!(Ticket::verify(&bytes, &a, &b, 10_000 + 3600), Err(TicketError::Clock(-3600)));
-        assert_eq!(Ticket::verify(&bytes, &a, &b, 10_000 - 3600), Err(TicketError::Clock(3600)));
-        let g = Grant { nonce: [3; 16], session_key: [6; 32] };
+        assert_eq!(
+            Ticket::verify(&bytes, &b, &b, 10_001),
+            Err(TicketError::BadSignature)
+        );
+        assert!(matches!(
+            Ticket::verify(&bytes, &a, &a, 10_001),
+            Err(TicketError::NotForUs(_))
+        ));
+        assert_eq!(
+            Ticket::verify(&bytes, &a, &b, 10_000 + 3600),
+            Err(TicketError::Clock(-3600))
+        );
+        assert_eq!(
+            Ticket::verify(&bytes, &a, &b, 10_000 - 3600),
+            Err(TicketError::Clock(3600))
+        );
+        let g = Grant {
+            nonce: [3; 16],
+            session_key: [6; 32],
+        };
         assert_eq!(Grant::verify(&g.sign(&key), &a.host_key), Ok(g.clone()));
-        assert_eq!(Grant::verify(&g.sign(&key), &b.host_key), Err(TicketError::BadSignature));
+        assert_eq!(
+            Grant::verify(&g.sign(&key), &b.host_key),
+            Err(TicketError::BadSignature)
+        );
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Source {
     Death(u32),
     /// A look-up of this uid has answered.
     Lookup(u32),
+    /// The zygote has answered.
+    Zygote,
 }
 
 /// What is to be done at some time.
@@ -44,6 +46,8 @@ pub(crate) enum Timer {
     Nonces,
     /// Collect look-up processes that were killed.
     Reap,
+    /// The zygote should have answered by now.
+    Zygote,
 }
 
 impl Source {
@@ -55,6 +59,7 @@ impl Source {
             Self::Channel(id) => (3, id),
             Self::Death(id) => (4, id),
             Self::Lookup(id) => (5, id),
+            Self::Zygote => (6, 0),
         };
         kind << 32 | u64::from(id)
     }
@@ -67,7 +72,8 @@ impl Source {
             2 => Self::Conn(id),
             3 => Self::Channel(id),
             4 => Self::Death(id),
-            _ => Self::Lookup(id),
+            5 => Self::Lookup(id),
+            _ => Self::Zygote,
         }
     }
 }
@@ -174,8 +180,16 @@ mod tests {
 
     #[test]
     fn tags_come_back() {
-        use Source::{Channel, Conn, Death, Listener, Lookup, Signals};
-        for s in [Listener, Signals, Conn(u32::MAX), Channel(1), Death(2), Lookup(3)] {
+        use Source::{Channel, Conn, Death, Listener, Lookup, Signals, Zygote};
+        for s in [
+            Listener,
+            Signals,
+            Conn(u32::MAX),
+            Channel(1),
+            Death(2),
+            Lookup(3),
+            Zygote,
+        ] {
             assert_eq!(Source::from_tag(s.tag()), s);
         }
     }

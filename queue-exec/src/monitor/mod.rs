@@ -3,13 +3,14 @@
 //! parked while others go on. (Accepted exceptions, all on local files: reading keys and policy on reload, and
 //! the authority's few synced writes when a host joins or a revocation list comes in.)
 //!
-//! This file: the state, the set-up and the loop. `serve` answers requests, `pool` keeps processes ready,
+//! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts, `pool` keeps processes ready,
 //! `sessions` follows them, `cleanup` ends what they leave.
 
 mod cgroup;
 mod cleanup;
 mod conn;
 mod events;
+mod launch;
 pub(crate) mod log;
 mod names;
 mod notify;
@@ -22,6 +23,7 @@ mod sessions;
 mod spawn;
 mod tree;
 mod trust;
+mod zygote;
 
 pub(crate) use log::log;
 pub(crate) use names::print_user;
@@ -90,6 +92,7 @@ pub(crate) struct Monitor {
     conns: HashMap<u32, Conn>,
     sessions: HashMap<u32, Session>,
     pool: pool::Pool,
+    zygote: zygote::Zygote,
     cleanups: HashMap<u32, cleanup::Cleanup>,
     parked: serve::Parked,
     program: Program,
@@ -177,6 +180,7 @@ impl Monitor {
             conns: HashMap::new(),
             sessions: HashMap::new(),
             pool: pool::Pool::default(),
+            zygote: zygote::Zygote::default(),
             cleanups: HashMap::new(),
             parked: serve::Parked::default(),
             cgroups,
@@ -201,6 +205,7 @@ impl Monitor {
                     Source::Channel(id) => drop(self.channel_ready(id)),
                     Source::Death(id) => self.session_died(id),
                     Source::Lookup(uid) => self.lookup_ready(uid, false),
+                    Source::Zygote => self.zygote_ready(),
                 }
             }
             for timer in self.events.due(Instant::now()) {
@@ -214,6 +219,7 @@ impl Monitor {
                     Timer::Admit => self.admit_again(),
                     Timer::Nonces => self.nonce_timer(),
                     Timer::Reap => self.reap_timer(),
+                    Timer::Zygote => self.zygote_timer(),
                 }
             }
         }
@@ -299,6 +305,7 @@ impl Monitor {
             None => self.roles.daemon = self.names.local_uid(DAEMON_USER),
         }
         self.policy = policy;
+        self.renew_zygote();
         self.fill_pool();
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::events::{Source, Timer};
 use super::log::log;
 use super::peer::has_ended;
 use super::sessions::{Phase, Session};
-use super::spawn::spawn;
+use super::spawn::{Spawned, spawn};
 use super::tree;
 use queue_exec::codec::hex;
 use queue_exec::state::random;
@@ -113,13 +113,22 @@ impl Monitor {
                 (None, None)
             }
         };
-        let spawned = match spawn(&self.program, dir.as_ref().map(|d| d.as_fd())) {
-            Ok(s) => s,
+        match self.ask_zygote(cgroup.as_ref(), dir.as_ref()) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(e) => log!("no zygote: {e}"),
+        }
+        match spawn(&self.program, dir.as_ref().map(|d| d.as_fd())) {
+            Ok(s) => self.session_spawned(s, cgroup),
             Err(e) => {
                 cgroup.map(|c| c.remove());
-                return Err(e);
+                Err(e)
             }
-        };
+        }
+    }
+
+    /// A session process is there, if not ready yet.
+    pub(super) fn session_spawned(&mut self, spawned: Spawned, cgroup: Option<Cgroup>) -> io::Result<()> {
         let id = self.new_id();
         let start = tree::stat(spawned.pid).map_or(0, |s| s.start);
         let watched = self
@@ -179,6 +188,7 @@ impl Monitor {
     /// We are told to stop: who waits to be claimed ends now. Claimed sessions live on, and find the next
     /// monitor.
     pub(super) fn end_unclaimed(&mut self) {
+        self.end_zygote();
         let unclaimed = self
             .sessions
             .extract_if(|_, s| !matches!(s.phase, Phase::Live { .. }));
@@ -198,6 +208,12 @@ impl Monitor {
         if let Some(c) = &self.cgroups {
             c.remove_if_empty();
         }
+    }
+
+    /// One that was being started will not come.
+    pub(super) fn pool_lost(&mut self, why: &str) {
+        self.pool.starting = self.pool.starting.saturating_sub(1);
+        self.pool_failed(why);
     }
 
     fn pool_failed(&mut self, why: &str) {

@@ -3,44 +3,27 @@
 
 use super::Monitor;
 use super::events::{Source, Timer};
+use super::launch::Start;
 use super::log::log;
 use super::names::{Answer, LOOKUP_TIMEOUT};
 use super::permit::{Role, State, Verdict, kind, permit};
-use super::sessions::Phase;
-use super::tree;
-use super::trust::Unfit;
 use queue_exec::authority::{self, Applicant};
 use queue_exec::cert::CertError;
 use queue_exec::client;
-use queue_exec::policy::Allowed;
-use queue_exec::protocol::{Refusal, Reply, Request, ToSession};
+use queue_exec::protocol::{Refusal, Reply, Request};
 use queue_exec::state::{Identity, Room, unix_now};
-use queue_exec::ticket::{Grant, Ticket, TicketError};
+use queue_exec::ticket::Ticket;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Launches that wait for a session process to start.
-const STARTS_MAX: usize = 256;
-const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// Requests of one uid that wait for its name.
 const SIGNS_MAX: usize = 256;
 /// Admissions that wait for root's command line to let go of the authority's files.
 const ADMITS_MAX: usize = 64;
 const ADMIT_WITHIN: Duration = Duration::from_secs(5);
 const ADMIT_AGAIN: Duration = Duration::from_millis(20);
-
-/// A launch whose ticket was found good.
-#[derive(Debug)]
-pub(super) struct Start {
-    conn: u32,
-    request: u32,
-    since: Instant,
-    ticket: Ticket,
-    allowed: Allowed,
-    connection: OwnedFd,
-}
 
 /// What waits.
 #[derive(Debug, Default)]
@@ -215,7 +198,7 @@ impl Monitor {
         self.refuse(conn, request, Refusal::Policy, &text);
     }
 
-    fn park(&mut self, conn: u32, parked: bool) {
+    pub(super) fn park(&mut self, conn: u32, parked: bool) {
         if let Some(c) = self.conns.get_mut(&conn) {
             c.parked = if parked {
                 c.parked + 1
@@ -292,7 +275,7 @@ impl Monitor {
     }
 
     /// Our identity, if our own certificate is good at this time.
-    fn member(&self) -> Result<std::rc::Rc<Identity>, (Refusal, String)> {
+    pub(super) fn member(&self) -> Result<std::rc::Rc<Identity>, (Refusal, String)> {
         let id = self
             .trust
             .identity()
@@ -301,179 +284,6 @@ impl Monitor {
             .check_now(unix_now(), &id.revoked)
             .map_err(|e| (Refusal::NotReady, e.to_string()))?;
         Ok(id)
-    }
-
-    // ---- Start ----------------------------------------------------------------------------------------
-
-    fn start_requested(&mut self, conn: u32, request: u32, ticket: &[u8], source_cert: &[u8], fd: OwnedFd) {
-        match self.check_start(ticket, source_cert) {
-            Ok((ticket, allowed)) => {
-                let start = Start {
-                    conn,
-                    request,
-                    since: Instant::now(),
-                    ticket,
-                    allowed,
-                    connection: fd,
-                };
-                match self.pool.warm.pop_front() {
-                    Some(id) => self.hand_over(id, start),
-                    None => self.park_start(start),
-                }
-            }
-            Err((code, text)) => {
-                log!("start refused: {text}");
-                self.refuse(conn, request, code, &text);
-            }
-        }
-    }
-
-    /// Everything that can be said against a launch.
-    fn check_start(
-        &mut self,
-        ticket: &[u8],
-        source_cert: &[u8],
-    ) -> Result<(Ticket, Allowed), (Refusal, String)> {
-        let id = self.member()?;
-        let source = self
-            .trust
-            .host(&id, source_cert)
-            .map_err(|e| (code_of(&e), e.to_string()))?;
-        let t = Ticket::verify(ticket, &source, &id.cert, unix_now()).map_err(|e| {
-            let code = if matches!(e, TicketError::Clock(_)) {
-                Refusal::Clock
-            } else {
-                Refusal::BadTicket
-            };
-            (code, e.to_string())
-        })?;
-        let allowed = self
-            .policy
-            .may(&source, &t.user, &t.login)
-            .map_err(|e| (Refusal::Policy, e))?;
-        if self.live_sessions() + self.parked.starts.len() >= self.policy.max_sessions {
-            let text = format!(
-                "{} runs as many sessions as it may (max-sessions {})",
-                id.cert.name, self.policy.max_sessions
-            );
-            return Err((Refusal::Busy, text));
-        }
-        let was_empty = self.seen.is_empty();
-        self.seen.take(&t).map_err(|e| match e {
-            Unfit::Replayed => (Refusal::BadTicket, "this ticket was used before".to_owned()),
-            Unfit::Full => (
-                Refusal::Busy,
-                format!("{}: too many launches in the last minutes", id.cert.name),
-            ),
-        })?;
-        if was_empty {
-            self.events.after(Duration::from_secs(60), Timer::Nonces);
-        }
-        Ok((t, allowed))
-    }
-
-    fn park_start(&mut self, start: Start) {
-        if self.parked.starts.len() >= STARTS_MAX || self.pool_fails() {
-            let text = "no session process is to be had here at the moment: try again, or another host";
-            return self.refuse(start.conn, start.request, Refusal::Busy, text);
-        }
-        self.park(start.conn, true);
-        self.parked.starts.push_back(start);
-        self.events.after(STARTS_WITHIN, Timer::Starts);
-        // At once: somebody waits for it.
-        self.fill_pool();
-    }
-
-    pub(super) fn starts_timer(&mut self) {
-        while self
-            .parked
-            .starts
-            .front()
-            .is_some_and(|s| s.since.elapsed() >= STARTS_WITHIN)
-        {
-            self.refuse_first_start("starting a session process took too long here");
-        }
-    }
-
-    /// Gives all waiting launches up.
-    pub(super) fn refuse_starts(&mut self, text: &str) {
-        while !self.parked.starts.is_empty() {
-            self.refuse_first_start(text);
-        }
-    }
-
-    fn refuse_first_start(&mut self, text: &str) {
-        if let Some(s) = self.parked.starts.pop_front() {
-            self.park(s.conn, false);
-            self.refuse(s.conn, s.request, Refusal::Busy, text);
-        }
-    }
-
-    /// Gives a warm session the connection. If the session has just died, the launch waits for the next one.
-    pub(super) fn hand_over(&mut self, id: u32, start: Start) {
-        let Ok(me) = self.trust.identity() else { return };
-        let Some(s) = self.sessions.get_mut(&id) else {
-            return self.park_start(start);
-        };
-        let (Phase::Warm { key }, Some(channel)) = (&s.phase, &s.channel) else {
-            return self.park_start(start);
-        };
-        let t = &start.ticket;
-        let claim = ToSession::Claim {
-            nonce: t.nonce,
-            login: t.login.clone(),
-            ruser: t.user.clone(),
-            rhost: t.source.clone(),
-            host: me.cert.name.clone(),
-            request: t.request,
-            client_key: t.client_key,
-            grant: Grant {
-                nonce: t.nonce,
-                session_key: *key,
-            }
-            .sign(&me.host_key),
-            pam: self.policy.pam,
-            grace: self.policy.grace,
-            cgroup: s.cgroup.is_some(),
-            uid_min: start.allowed.uid_min,
-            allow_root: start.allowed.root,
-            socket: self.layout.exec_socket().to_string_lossy().into_owned(),
-        };
-        if client::send(channel.as_fd(), &claim.encode(), Some(start.connection.as_fd())).is_err() {
-            tree::kill_fd(&s.pidfd);
-            return self.park_start(start);
-        }
-        let Start {
-            conn,
-            request,
-            ticket,
-            connection,
-            ..
-        } = start;
-        drop(connection);
-        s.phase = Phase::Live {
-            nonce: ticket.nonce,
-            login: ticket.login.clone(),
-            ended: None,
-        };
-        let event = Reply::SessionStarted {
-            nonce: ticket.nonce,
-            login: ticket.login.clone(),
-            pid: s.process.0.unsigned_abs(),
-        };
-        // After the claim, because the session is at work meanwhile. Should we die in between, it finds no
-        // record when it comes back, is denied, and ends itself.
-        self.write_record(id);
-        self.reply(
-            conn,
-            request,
-            &Reply::Started {
-                nonce: ticket.nonce,
-                login: ticket.login,
-            },
-        );
-        self.tell_watchers(&event);
-        self.pool_is_short();
     }
 
     // ---- Admit ----------------------------------------------------------------------------------------
@@ -530,7 +340,7 @@ impl Monitor {
     }
 }
 
-fn code_of(e: &CertError) -> Refusal {
+pub(super) fn code_of(e: &CertError) -> Refusal {
     match e {
         CertError::NotNow { .. } => Refusal::Clock,
         _ => Refusal::BadTicket,

@@ -19,10 +19,10 @@ const ABOVE: RawFd = 10;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What is executed, made once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: CString,
-    argv: [CString; 1],
+    argv: Vec<CString>,
     envp: [CString; 2],
     /// The limit of open files that the monitor was started with; its own is higher.
     pub(crate) nofile: libc::rlimit,
@@ -42,7 +42,7 @@ impl Program {
         let name = path.file_name().unwrap_or(OsStr::new("queue-session"));
         Ok(Self {
             path: CString::new(path.as_os_str().as_bytes())?,
-            argv: [CString::new(name.as_bytes())?],
+            argv: vec![CString::new(name.as_bytes())?],
             envp: [
                 c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
                 c"LANG=C.UTF-8".into(),
@@ -50,10 +50,17 @@ impl Program {
             nofile,
         })
     }
+
+    /// The same program as a zygote.
+    pub(crate) fn zygote(&self) -> Self {
+        let mut z = self.clone();
+        z.argv.push(c"--zygote".into());
+        z
+    }
 }
 
-/// Starts the program, in the cgroup whose directory is open as `cgroup`.
-pub(crate) fn spawn(program: &Program, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
+/// A channel to a session process: our end, non-blocking, and its.
+pub(crate) fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -64,6 +71,12 @@ pub(crate) fn spawn(program: &Program, cgroup: Option<BorrowedFd<'_>>) -> io::Re
         &ours,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
     )?;
+    Ok((ours, theirs))
+}
+
+/// Starts the program, in the cgroup whose directory is open as `cgroup`.
+pub(crate) fn spawn(program: &Program, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
+    let (ours, theirs) = channel()?;
     let theirs = high(theirs)?;
     let null = high(
         OpenOptions::new()
@@ -77,7 +90,12 @@ pub(crate) fn spawn(program: &Program, cgroup: Option<BorrowedFd<'_>>) -> io::Re
         Some(dir) => Some(high(open_at(dir, c"cgroup.procs")?)?),
         None => None,
     };
-    let argv = [program.argv[0].as_ptr(), std::ptr::null()];
+    let argv: Vec<_> = program
+        .argv
+        .iter()
+        .map(|a| a.as_ptr())
+        .chain([std::ptr::null()])
+        .collect();
     let envp = [
         program.envp[0].as_ptr(),
         program.envp[1].as_ptr(),
