@@ -20,7 +20,7 @@ def named(*names):
     found = {}
     for d in glob.glob('/proc/[0-9]*'):
         try:
-            exe = os.path.basename(os.readlink(d + '/exe'))
+            exe = os.path.basename(os.readlink(d + '/exe')).removesuffix(' (deleted)')
         except OSError:
             continue
         if exe in names:
@@ -44,6 +44,8 @@ def parent(pid):
 def idle(seconds):
     host = os.uname().nodename
     daemons = named('queued', 'queue-exec')
+    if sorted(daemons.values()) != ['queue-exec', 'queued']:
+        sys.exit(f'footprint.py: {host} runs {sorted(daemons.values())}, not one queued and one queue-exec')
     before, t = {p: cpu_ns(p) for p in daemons}, time.monotonic()
     time.sleep(seconds)
     dt = time.monotonic() - t
@@ -59,7 +61,7 @@ def session(command):
     process = parent(init)
     for name, pid in (('session', process), ('init', init)):
         rss, pss, private = memory(pid)
-        print(f'memory {name} exe={os.path.basename(os.readlink(f"/proc/{pid}/exe"))} rss_MiB={rss / 1024:.2f} '
+        print(f'memory {name} rss_MiB={rss / 1024:.2f} '
               f'pss_MiB={pss / 1024:.2f} private_MiB={private / 1024:.2f}')
 
 if sys.argv[1:2] == ['idle']:

@@ -113,7 +113,7 @@ down)
     [ ! -d "$d" ] || down_host "${d##*/h}"
   done
   ip netns del qb-sw 2>/dev/null
-  rm -rf --one-file-system "$QB"/h[0-9]* "$QB/shared" "$QB/queue"
+  rm -rf --one-file-system "$QB"/h[0-9]* "$QB/shared" "$QB/queue" "$QB/lock"
   rmdir "$QB" 2>/dev/null
   true ;;
 status)

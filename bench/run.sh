@@ -19,24 +19,27 @@ quick=
 # shellcheck disable=SC2154 # from the library
 out=${1:-$target/bench}
 [ "$(id -u)" = 0 ] || die "needs root: hosts are made of namespaces"
-need_packages iproute2 procps util-linux openssh-server openssh-client rsh-redone-client rsh-redone-server \
-  openbsd-inetd python3
-mkdir -p "$out" || exit 1
+need_packages iproute2 procps openssh-server openssh-client rsh-redone-client rsh-redone-server \
+  openbsd-inetd python3 util-linux
+mkdir -p "$out" "$QB" || exit 1
+exec 9>"$QB/lock"
+flock -n 9 || die "another run is at work in $QB"
 export QB_PATIENCE=${QB_PATIENCE:-60}
 n=400 keys=2000 rounds=3 bytes=$((2 << 30)) still=60
 [ -n "$quick" ] && { n=40 keys=200 rounds=1 bytes=$((128 << 20)) still=5 QB_PATIENCE=0; }
 
 make -s install PREFIX="$QB/queue" ${BUILT:+BUILT="$BUILT" -o build} >/dev/null || die "the build failed"
+# Processes that the hosts keep must not keep the lock.
 trap 'bench/hosts.sh down' EXIT
 trap 'exit 130' INT TERM HUP
-bench/hosts.sh up 3 || exit 1
-bench/peers.sh start ssh ssh-mux rsh queue || exit 1
+bench/hosts.sh up 3 9>&- || exit 1
+bench/peers.sh start ssh ssh-mux rsh queue 9>&- || exit 1
 
 run() { # FILE SCRIPT ARG...
   local name=$1
   shift
   say "$*"
-  "$@" >"$out/$name.txt" 2>"$out/$name.err" || { tail -5 "$out/$name.err" >&2; die "$* failed"; }
+  "$@" >"$out/$name.txt" 2>"$out/$name.err" 9>&- || { tail -5 "$out/$name.err" >&2; die "$* failed"; }
   cat "$out/$name.txt"
 }
 run footprint bench/footprint.sh -s $still
