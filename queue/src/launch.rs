@@ -5,7 +5,7 @@
 //! as long as we are here.
 
 use crate::forms::{Run, Target};
-use crate::messages::{Failure, printable};
+use crate::messages::{Failure, link_reason, printable, reason};
 use crate::place::{Daemon, nobody};
 use crate::sys;
 use aws_lc_rs::{digest, rand};
@@ -187,7 +187,10 @@ impl Asker<'_> {
                         ANSWER.as_secs()
                     )
                 }
-                e => format!("{host} gave no answer ({e}): see the log of queued there"),
+                e => format!(
+                    "{host} gave no answer ({}): see the log of queued there",
+                    link_reason(&e)
+                ),
             }))
         })?;
         if !answer.refused.is_empty() {
@@ -207,7 +210,7 @@ impl Asker<'_> {
             })?;
         let _ = pin.set(grant.session_key);
         link.handshake(HANDSHAKE, |_| {})
-            .map_err(|e| Fault::Host(Failure::own(format!("{host}: no session ({e})"))))?;
+            .map_err(|e| Fault::Host(Failure::own(format!("{host}: no session ({})", link_reason(&e)))))?;
         Ok(link)
     }
 
@@ -223,7 +226,7 @@ impl Asker<'_> {
                     self.limit.as_secs()
                 )
             }
-            e => format!("{host} ({address}) cannot be reached: {e}"),
+            e => format!("{host} ({address}) cannot be reached: {}", link_reason(e)),
         }))
     }
 
@@ -238,8 +241,9 @@ impl Asker<'_> {
         };
         client::send(monitor.as_fd(), &request.encode(1), None).map_err(|e| {
             Failure::own(format!(
-                "queue-exec at {}: {e}",
-                self.layout.exec_socket().display()
+                "queue-exec at {}: {}",
+                self.layout.exec_socket().display(),
+                reason(&e)
             ))
         })
     }
@@ -253,7 +257,7 @@ fn dial_monitor(layout: &Layout) -> Result<OwnedFd, Failure> {
         Failure::own(if nobody(&e) {
             format!("no queue-exec answers at {path}: it starts with `queued run` (as root) or its own unit")
         } else {
-            format!("queue-exec at {path}: {e}")
+            format!("queue-exec at {path}: {}", reason(&e))
         })
     };
     let monitor = client::dial(layout).map_err(failed)?;
@@ -288,7 +292,7 @@ fn signed(monitor: &OwnedFd, path: &str) -> Result<(Vec<u8>, [u8; 32]), Failure>
                     "queue-exec at {path} does not answer ({SIGN} s): see its log"
                 )));
             }
-            Err(e) => return Err(Failure::own(format!("queue-exec at {path}: {e}"))),
+            Err(e) => return Err(Failure::own(format!("queue-exec at {path}: {}", reason(&e)))),
         };
         match Reply::decode(&buf[..n]).map_err(|_| strange())? {
             (

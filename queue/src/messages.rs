@@ -2,6 +2,7 @@
 
 use crate::sys;
 use libqueue::exit;
+use libqueue::link::LinkError;
 use nix::errno::Errno;
 
 /// Why nothing was run, or why we do not know how it ended.
@@ -59,6 +60,20 @@ impl Failure {
             Kind::NotExecutable => exit::NOT_EXECUTABLE,
             Kind::NotFound => exit::NOT_FOUND,
         }
+    }
+}
+
+/// An error of the system in its own words, without Rust's number behind it.
+pub fn reason(e: &std::io::Error) -> String {
+    e.raw_os_error()
+        .map_or_else(|| e.to_string(), |n| Errno::from_raw(n).desc().to_owned())
+}
+
+/// Why a connection failed, in words.
+pub fn link_reason(e: &LinkError) -> String {
+    match e {
+        LinkError::Io(e) if e.raw_os_error().is_some() => reason(e),
+        e => e.to_string(),
     }
 }
 

@@ -41,6 +41,8 @@ enum How {
 pub struct Output {
     n: usize,
     how: How,
+    /// Whether somebody may wait for the end of what comes through it.
+    pipe: bool,
     waiting: Vec<u8>,
     start: usize,
 }
@@ -58,6 +60,7 @@ impl Output {
         Self {
             n,
             how,
+            pipe: matches!(kind, libc::S_IFIFO | libc::S_IFSOCK),
             waiting: Vec::new(),
             start: 0,
         }
@@ -99,10 +102,11 @@ impl Output {
     /// # Errors
     /// As `write(2)`; nothing is kept then.
     pub fn drain(&mut self) -> Result<usize, Errno> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let n = self.put(&waiting[self.start..])?;
+        // Both at once: after an error nothing is kept, so nothing of it has been written either.
+        let (waiting, start) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.start));
+        let n = self.put(&waiting[start..])?;
         self.waiting = waiting;
-        self.start += n;
+        self.start = start + n;
         if self.start == self.waiting.len() {
             self.waiting.clear();
             self.start = 0;
@@ -119,6 +123,18 @@ impl Output {
         self.waiting = Vec::new();
         self.start = 0;
         n
+    }
+
+    /// The command has closed its end: who reads from our pipe learns that, though the command goes on.
+    /// `/dev/null` takes the number. Standard error stays open: it is ours too.
+    pub fn close(&mut self) {
+        if self.n != 1 || !self.pipe {
+            return;
+        }
+        if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+            let _ = sys::dup_over(&null.into(), self.n);
+        }
+        self.how = How::Direct;
     }
 
     /// Writes until it would have to wait.

@@ -5,7 +5,7 @@
 
 use crate::input::{Got, Input};
 use crate::launch::Session;
-use crate::messages::{Failure, Kind, printable, say};
+use crate::messages::{Failure, Kind, link_reason, printable, say};
 use crate::output::Output;
 use crate::plan::{Facts, PtyFor};
 use crate::signals::{self, Inherited, Received, Signals};
@@ -59,6 +59,8 @@ struct Sink {
     broken: bool,
     /// The peer was told.
     told: bool,
+    /// The command has closed it: so shall we, once everything is written.
+    ended: bool,
 }
 
 impl Sink {
@@ -67,6 +69,14 @@ impl Sink {
             output: Output::new(n),
             broken: false,
             told: false,
+            ended: false,
+        }
+    }
+
+    fn close_if_done(&mut self) {
+        if self.ended && !self.output.is_waiting() {
+            self.ended = false;
+            self.output.close();
         }
     }
 }
@@ -92,6 +102,8 @@ pub fn run(
         terminal: keyboard.then(|| Terminal::new(pty.is_some_and(|p| p.fds[1]) && facts.tty[1])),
         input: (!session.no_stdin).then(|| Input::new(facts.tty[0])),
         background: false,
+        started: false,
+        interrupted: false,
         sinks: [Sink::new(1), Sink::new(2)],
         tee,
         pty: pty.is_some(),
@@ -103,9 +115,7 @@ pub fn run(
         stopping: None,
         hangup: None,
     };
-    if let Some(t) = &mut relay.terminal {
-        relay.background = !t.enter();
-    }
+    relay.background = keyboard && !terminal::in_foreground();
     relay
         .link
         .send_control(&session.launch)
@@ -125,6 +135,10 @@ struct Relay {
     input: Option<Input>,
     /// Our terminal belongs to somebody else now: it is neither read nor made raw.
     background: bool,
+    /// The command runs. Before that our terminal stays as it is, so that Ctrl-C can end a start that hangs.
+    started: bool,
+    /// A signal that would have ended us came before the command ran.
+    interrupted: bool,
     sinks: [Sink; 2],
     tee: Option<Tee>,
     pty: bool,
@@ -225,6 +239,7 @@ impl Relay {
             };
             if let Some(input) = &self.input
                 && !self.background
+                && (self.started || self.terminal.is_none())
                 && !self.send_failed
                 && self.link.room(Channel::Stdin) > 0
             {
@@ -291,11 +306,15 @@ impl Relay {
                     }
                 }
                 Event::Closed(_) => batch.stdin_closed = true,
-                Event::Eof(_) => {}
+                Event::Eof(channel) => sinks[usize::from(channel == Channel::Stderr)].ended = true,
             });
             for (n, channel) in [Channel::Stdout, Channel::Stderr].into_iter().enumerate() {
                 self.consumed(channel, batch.written[n]);
                 self.tell_broken(n, channel);
+                self.sinks[n].close_if_done();
+            }
+            if batch.bytes > 0 && !self.started {
+                self.start();
             }
             if batch.stdin_closed
                 && let Some(mut input) = self.input.take()
@@ -343,6 +362,7 @@ impl Relay {
                 self.tell_broken(n, channel);
             }
         }
+        self.sinks[n].close_if_done();
     }
 
     fn read_input(&mut self) {
@@ -390,7 +410,8 @@ impl Relay {
 
     fn on_control(&mut self, kind: from_session::Kind) -> Result<(), Failure> {
         match kind {
-            from_session::Kind::Started(_) => {}
+            from_session::Kind::Started(_) if self.started => {}
+            from_session::Kind::Started(_) => self.start(),
             from_session::Kind::Failed(f) => return Err(self.not_run(&f)),
             from_session::Kind::Stopped(signal) => self.stopping = Some(signal as i32),
             from_session::Kind::Continued(_) => self.stopping = None,
@@ -409,6 +430,16 @@ impl Relay {
         Ok(())
     }
 
+    /// The command runs: from here on the keys are its own.
+    fn start(&mut self) {
+        self.started = true;
+        if let Some(t) = &mut self.terminal
+            && !self.background
+        {
+            self.background = !t.enter();
+        }
+    }
+
     fn not_run(&self, f: &LaunchFailed) -> Failure {
         let kind = match f.code() {
             LaunchError::NotFound => Kind::NotFound,
@@ -423,8 +454,9 @@ impl Relay {
 
     fn lost(&self, e: &LinkError) -> Failure {
         Failure::own(format!(
-            "connection to {} lost ({e}): how the command ended is not known, what is left of it will be ended there",
-            self.host
+            "connection to {} lost ({}): how the command ended is not known, what is left of it will be ended there",
+            self.host,
+            link_reason(e)
         ))
     }
 
@@ -436,6 +468,12 @@ impl Relay {
         if self.ended.is_some() {
             // Only a slow reader keeps us; a local command would be in its write now and die of it.
             return signals::is_fatal(r.signal).then_some(End::Signal(r.signal));
+        }
+        if !self.started && signals::is_fatal(r.signal) {
+            // The first one is for the command, which may run by now; a second one is for us.
+            if std::mem::replace(&mut self.interrupted, true) {
+                return Some(End::Signal(r.signal));
+            }
         }
         match r.signal {
             libc::SIGCONT => self.continued(),
@@ -507,6 +545,7 @@ impl Relay {
             return self.hang_up();
         }
         self.background = match &mut self.terminal {
+            Some(_) if !self.started => !terminal::in_foreground(),
             Some(t) => !t.enter(),
             None => self.input.as_ref().is_some_and(|i| i.tty) && !terminal::in_foreground(),
         };

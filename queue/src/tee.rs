@@ -1,7 +1,7 @@
 //! `--tee FILE`: a second copy of the output. As `tee(1)` does, a failing file never stops the output: it is told
 //! once, and the exit code shows it where the command itself succeeded.
 
-use crate::messages::{Failure, say};
+use crate::messages::{Failure, reason, say};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ impl Tee {
     /// # Errors
     /// Nothing is run if that fails.
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(|e| Failure::own(format!("--tee {}: {e}", path.display())))?;
+        let file = File::create(path)
+            .map_err(|e| Failure::own(format!("--tee {}: {}", path.display(), reason(&e))))?;
         Ok(Self {
             file: Some(file),
             path: path.to_owned(),
@@ -36,11 +37,9 @@ impl Tee {
         let Some(file) = &mut self.file else { return };
         if let Err(e) = file.write_all(data) {
             self.file = None;
+            let (path, why) = (self.path.display(), reason(&e));
             say(
-                &format!(
-                    "--tee {}: {e}: the output goes on without it",
-                    self.path.display()
-                ),
+                &format!("--tee {path}: {why}: the output goes on without it"),
                 raw,
             );
         }
