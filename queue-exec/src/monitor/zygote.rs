@@ -139,8 +139,10 @@ impl Monitor {
         self.end_zygote();
         for p in std::mem::take(&mut self.zygote.pending) {
             p.cgroup.map(|c| c.remove());
-            self.pool_lost("a session process was asked for in vain");
+            self.pool.starting = self.pool.starting.saturating_sub(1);
         }
+        // From another one, or executed.
+        self.fill_pool();
     }
 
     /// The site's configuration of names and accounts may have changed: the next session is forked from a zygote
