@@ -13,6 +13,7 @@ pub mod forms;
 pub mod help;
 pub mod input;
 pub mod jobserver;
+pub mod keyboard;
 pub mod launch;
 pub mod messages;
 pub mod options;

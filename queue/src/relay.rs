@@ -4,6 +4,7 @@
 //! `poll`, so a slow reader of one channel delays neither signals nor the other channel.
 
 use crate::input::{Got, Input};
+use crate::keyboard::Keyboard;
 use crate::launch::Session;
 use crate::messages::{Failure, Kind, link_reason, printable, say};
 use crate::output::Output;
@@ -99,10 +100,11 @@ pub fn run(
         host: printable(&session.host),
         signals,
         // The terminal on standard output shows what the remote one made of it, or plain lines.
-        terminal: keyboard.then(|| Terminal::new(pty.is_some_and(|p| p.fds[1]) && facts.tty[1])),
+        keys: Keyboard::new(
+            keyboard.then(|| Terminal::new(pty.is_some_and(|p| p.fds[1]) && facts.tty[1])),
+            facts.tty[0],
+        ),
         input: (!session.no_stdin).then(|| Input::new(facts.tty[0])),
-        background: false,
-        started: false,
         interrupted: false,
         sinks: [Sink::new(1), Sink::new(2)],
         tee,
@@ -115,13 +117,12 @@ pub fn run(
         stopping: None,
         hangup: None,
     };
-    relay.background = keyboard && !terminal::in_foreground();
     relay
         .link
         .send_control(&session.launch)
         .map_err(|e| relay.lost(&e))?;
     let result = relay.run();
-    drop(relay.terminal.take());
+    relay.keys.give_back();
     // The process ends now, and the kernel takes the rest back faster than we could give it.
     std::mem::forget(relay);
     result
@@ -131,12 +132,8 @@ struct Relay {
     link: Link,
     host: String,
     signals: Signals,
-    terminal: Option<Terminal>,
+    keys: Keyboard,
     input: Option<Input>,
-    /// Our terminal belongs to somebody else now: it is neither read nor made raw.
-    background: bool,
-    /// The command runs. Before that our terminal stays as it is, so that Ctrl-C can end a start that hangs.
-    started: bool,
     /// A signal that would have ended us came before the command ran.
     interrupted: bool,
     sinks: [Sink; 2],
@@ -209,11 +206,6 @@ impl Relay {
         }
     }
 
-    /// Whether we wait for the terminal to become ours again.
-    fn is_away(&self) -> bool {
-        self.background && self.ended.is_none()
-    }
-
     fn wait(&mut self) -> Result<Ready, Failure> {
         const NONE: libc::pollfd = libc::pollfd {
             fd: -1,
@@ -238,8 +230,7 @@ impl Relay {
                 revents: 0,
             };
             if let Some(input) = &self.input
-                && !self.background
-                && (self.started || self.terminal.is_none())
+                && self.keys.may_read()
                 && !self.send_failed
                 && self.link.room(Channel::Stdin) > 0
             {
@@ -259,7 +250,8 @@ impl Relay {
                 };
             }
         }
-        let mut timeout = if self.is_away() { FOREGROUND_CHECK } else { -1 };
+        let away = self.keys.is_away() && self.ended.is_none();
+        let mut timeout = if away { FOREGROUND_CHECK } else { -1 };
         if let Some(end) = self.hangup {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -271,7 +263,7 @@ impl Relay {
             timeout = left.as_millis() as i32 + 1;
         }
         match sys::poll(&mut fds, timeout) {
-            Ok(0) if self.is_away() => self.look_for_foreground(),
+            Ok(0) if away => self.look_for_foreground(),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(Failure::own(format!("poll: {}", e.desc()))),
         }
@@ -289,13 +281,15 @@ impl Relay {
         for _ in 0..ROUNDS {
             let mut batch = Batch::default();
             let (link, sinks, tee) = (&mut self.link, &mut self.sinks, &mut self.tee);
-            let (failed, terminal) = (&mut self.failed, &self.terminal);
+            let (failed, keys) = (&mut self.failed, &mut self.keys);
             let result = link.receive(|event| match event {
                 Event::Data(channel, data) => {
                     let n = usize::from(channel == Channel::Stderr);
                     batch.bytes += data.len();
+                    // It has been started, then, and its output comes from a terminal that does line ends.
+                    keys.start();
                     if let Some(t) = tee.as_mut() {
-                        t.write(data, terminal.as_ref().is_some_and(Terminal::is_raw));
+                        t.write(data, keys.is_raw());
                     }
                     batch.written[n] += deliver(&mut sinks[n], n, data, failed);
                 }
@@ -312,9 +306,6 @@ impl Relay {
                 self.consumed(channel, batch.written[n]);
                 self.tell_broken(n, channel);
                 self.sinks[n].close_if_done();
-            }
-            if batch.bytes > 0 && !self.started {
-                self.start();
             }
             if batch.stdin_closed
                 && let Some(mut input) = self.input.take()
@@ -379,7 +370,7 @@ impl Relay {
                 Got::Bytes(n) => self.link.send_data(Channel::Stdin, &mut self.buf, n).map(|()| n),
                 Got::Nothing => return,
                 Got::Background => {
-                    self.go_background();
+                    self.keys.lost();
                     return;
                 }
                 // Not under nohup, though: that is what it is for.
@@ -410,8 +401,7 @@ impl Relay {
 
     fn on_control(&mut self, kind: from_session::Kind) -> Result<(), Failure> {
         match kind {
-            from_session::Kind::Started(_) if self.started => {}
-            from_session::Kind::Started(_) => self.start(),
+            from_session::Kind::Started(_) => self.keys.start(),
             from_session::Kind::Failed(f) => return Err(self.not_run(&f)),
             from_session::Kind::Stopped(signal) => self.stopping = Some(signal as i32),
             from_session::Kind::Continued(_) => self.stopping = None,
@@ -423,21 +413,10 @@ impl Relay {
                 self.stopping = None;
             }
             from_session::Kind::Notice(text) => {
-                let raw = self.terminal.as_ref().is_some_and(Terminal::is_raw);
-                say(&format!("{}: {text}", self.host), raw);
+                say(&format!("{}: {text}", self.host), self.keys.is_raw());
             }
         }
         Ok(())
-    }
-
-    /// The command runs: from here on the keys are its own.
-    fn start(&mut self) {
-        self.started = true;
-        if let Some(t) = &mut self.terminal
-            && !self.background
-        {
-            self.background = !t.enter();
-        }
     }
 
     fn not_run(&self, f: &LaunchFailed) -> Failure {
@@ -469,7 +448,7 @@ impl Relay {
             // Only a slow reader keeps us; a local command would be in its write now and die of it.
             return signals::is_fatal(r.signal).then_some(End::Signal(r.signal));
         }
-        if !self.started && signals::is_fatal(r.signal) {
+        if !self.keys.is_started() && signals::is_fatal(r.signal) {
             // The first one is for the command, which may run by now; a second one is for us.
             if std::mem::replace(&mut self.interrupted, true) {
                 return Some(End::Signal(r.signal));
@@ -498,10 +477,7 @@ impl Relay {
     fn hang_up(&mut self) {
         self.hangup.get_or_insert(Instant::now() + HANGUP);
         self.input = None;
-        self.background = false;
-        if let Some(mut t) = self.terminal.take() {
-            t.forget();
-        }
+        self.keys.gone();
         self.control(to_session::Kind::Hangup(Empty {}));
     }
 
@@ -521,12 +497,9 @@ impl Relay {
     /// terminal would have sent the signal to all of our process group (a script that runs us, the rest of a
     /// pipeline), and the shell waits for all of them. Every other stop concerns us alone.
     fn stop(&mut self, signal: i32) {
-        let by_key = signal == libc::SIGTSTP && self.terminal.as_ref().is_some_and(Terminal::is_raw);
+        let by_key = signal == libc::SIGTSTP && self.keys.is_raw();
         self.flush();
-        if let Some(t) = &mut self.terminal {
-            t.leave();
-            self.background = true;
-        }
+        self.keys.give_back();
         self.signals.stop(signal, by_key);
         if !self.signals.has(libc::SIGCONT) {
             self.continued();
@@ -544,24 +517,12 @@ impl Relay {
         if self.signals.has(libc::SIGHUP) && self.terminal_is_gone() {
             return self.hang_up();
         }
-        self.background = match &mut self.terminal {
-            Some(_) if !self.started => !terminal::in_foreground(),
-            Some(t) => !t.enter(),
-            None => self.input.as_ref().is_some_and(|i| i.tty) && !terminal::in_foreground(),
-        };
-        if self.pty
-            && !self.background
+        if self.keys.look()
+            && self.pty
             && let Some(size) = terminal::size()
         {
             self.size = Some(size);
             self.control(to_session::Kind::Resize(size));
-        }
-    }
-
-    fn go_background(&mut self) {
-        self.background = true;
-        if let Some(t) = &mut self.terminal {
-            t.forget();
         }
     }
 }
