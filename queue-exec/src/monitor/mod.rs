@@ -3,8 +3,9 @@
 //! parked while others go on. (Accepted exceptions, all on local files: reading keys and policy on reload, and
 //! the authority's few synced writes when a host joins or a revocation list comes in.)
 //!
-//! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts, `pool` keeps processes ready,
-//! `sessions` follows them, `cleanup` ends what they leave.
+//! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts what was asked for,
+//! `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions` follows them, `cleanup` ends
+//! what they leave.
 
 mod cgroup;
 mod cleanup;

@@ -2,12 +2,13 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use queue_exec::client;
+use queue_exec::codec::Writer;
 use queue_exec::layout::Layout;
 use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
 use queue_exec::ticket::Nonce;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -25,6 +26,42 @@ fn dial(socket: &str) -> io::Result<OwnedFd> {
     })
 }
 
+/// The fake zygote: forks on request, as the real one does. Ends at once where a file says so.
+fn zygote(monitor: OwnedFd) -> Option<OwnedFd> {
+    if std::env::current_exe().ok()?.with_file_name("no-zygote").exists() {
+        return None;
+    }
+    let mut buf = [0; 16];
+    loop {
+        let (n, channel) = client::receive(monitor.as_fd(), &mut buf).ok()?;
+        let channel = channel?;
+        let cgroup = if &buf[..n] == b"C" {
+            client::receive(monitor.as_fd(), &mut buf).ok()?.1
+        } else {
+            None
+        };
+        let mut pidfd: i32 = -1;
+        // SAFETY: all-zero is a valid clone_args.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags = (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64;
+        args.pidfd = (&raw mut pidfd) as u64;
+        if let Some(dir) = &cgroup {
+            args.flags |= 0x2_0000_0000;
+            args.cgroup = dir.as_raw_fd() as u64;
+        }
+        // SAFETY: a fork of a process with one thread.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) } {
+            0 => return Some(channel),
+            pid => {
+                // SAFETY: the kernel just made it for us.
+                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+                let packet = Writer::new(b"P").u32(pid as u32).finish();
+                client::send(monitor.as_fd(), &packet, Some(pidfd.as_fd())).ok()?;
+            }
+        }
+    }
+}
+
 fn tell(monitor: Option<&OwnedFd>, m: &FromSession) {
     if let Some(fd) = monitor {
         // It may have ended.
@@ -37,6 +74,12 @@ pub(crate) fn run() {
     let mut monitor = Some(unsafe { OwnedFd::from_raw_fd(3) });
     // SAFETY: no memory is involved.
     unsafe { libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if std::env::args().nth(1).is_some_and(|a| a == "--zygote") {
+        monitor = monitor.and_then(zygote);
+        if monitor.is_none() {
+            return;
+        }
+    }
     tell(monitor.as_ref(), &FromSession::Ready { session_key: [7; 32] });
     let mut packet = vec![0; PACKET_MAX];
     let Ok((n @ 1.., conn)) = client::receive(monitor.as_ref().unwrap().as_fd(), &mut packet) else {
@@ -176,7 +219,6 @@ pub(crate) fn ask_from_userns(socket: &str) {
 /// Without looking who listens.
 pub(crate) fn dial_any(socket: &str) -> OwnedFd {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect};
-    use std::os::fd::AsRawFd as _;
     let fd = nix::sys::socket::socket(
         AddressFamily::Unix,
         SockType::SeqPacket,

@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Test] = &[
     ("policy_is_read_again_when_told", true, policy),
     ("a_slow_name_service_holds_up_nobody_else", true, parked),
     ("a_tree_ends_with_its_session_or_stays_as_told", true, trees),
+    ("sessions_are_executed_where_the_zygote_fails", true, executed),
     ("kill_tree_spares_the_session", true, kill_tree),
     ("a_restarted_monitor_takes_its_sessions_back", true, adopt),
     (
@@ -313,7 +314,17 @@ fn parked() {
 }
 
 fn trees() {
-    let h = host();
+    trees_of(host());
+}
+
+fn executed() {
+    let mut h = Host::new(0);
+    fs::write(h.dir.join("lib/no-zygote"), "").unwrap();
+    h.up();
+    trees_of(h);
+}
+
+fn trees_of(h: Host) {
     let m = h.member("h2");
     for word in ["die", "end"] {
         let mut s = h.session(&m, "alice");
