@@ -1,7 +1,7 @@
 //! `--help`, made from the option table.
 
 use crate::forms::Topic;
-use crate::options::{LATER, LAUNCH, Opt, RSH, VERBS};
+use crate::options::{LATER, LAUNCH, Opt, QSH, RSH, VERBS};
 use std::fmt::Write as _;
 
 /// Columns of the option's spelling.
@@ -36,6 +36,8 @@ pub fn help(topic: Topic) -> String {
             s += QSH_HEAD;
             s += "\nOptions (they end at HOST):\n";
             table(&mut s, RSH);
+            table(&mut s, QSH);
+            entry(&mut s, "--no-stdin, --tee FILE", "as in `queue --help`");
             s += QSH_TAIL;
         }
         Topic::QueueSh => s += QUEUE_SH,
@@ -125,9 +127,7 @@ HOST may be `+`, the least loaded one. Without COMMAND: a login shell. The words
 and run by your login shell there, in your home directory.
 ";
 
-const QSH_TAIL: &str = "\
-  --no-stdin, --tee FILE    as in `queue --help`
-
+const QSH_TAIL: &str = "
 Exit code: the command's own; 255 if qsh itself failed. What ssh takes and has no meaning here is ignored.
 ";
 
