@@ -21,7 +21,7 @@ tmpdir   = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 INSTALL  = install
 
 BIN      = queue queued
-LIB      = queue-exec queue-session queue-init
+LIB      = queue-exec queue-session
 
 export CARGO
 
@@ -29,14 +29,13 @@ export CARGO
 
 all: build
 
-# The front end and init never ask a name service, so they need no dynamic linking, and start a third faster
-# without it (0.73 against 1.09 ms for `queue --version`). STATIC= builds them as the others.
+# The front end never asks a name service, so it needs no dynamic linking, and starts a third faster without it
+# (0.73 against 1.09 ms for `queue --version`). STATIC= builds it as the others.
 STATIC ?= -C target-feature=+crt-static -C relocation-model=static
 
 build:
 	$(CARGO) build --locked --profile $(PROFILE) $(addprefix -p ,queued queue-exec queue-session) $(if $(FEATURES),--features $(FEATURES))
 	$(CARGO) rustc --locked --profile $(PROFILE) -p queue --bin queue -- $(STATIC)
-	$(CARGO) rustc --locked --profile $(PROFILE) -p queue-init --bin queue-init -- $(STATIC)
 
 help:
 	@echo 'make                       build (PROFILE=release)'

@@ -2,8 +2,8 @@
 //!
 //! Runs between `fork` and `execve` in a single-threaded process, so it may allocate; it must not return.
 
+use crate::{Spec, Stage};
 use nix::errno::Errno;
-use queue_init::{Spec, Stage};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;

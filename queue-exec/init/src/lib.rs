@@ -1,12 +1,16 @@
-//! What a session process and its `queue-init` say to each other, over a stream socket pair (descriptor 3 of
-//! init). Pure: bytes in, bytes out.
+//! The leader of a command's terminal session, and what a session process and it say to each other over a
+//! stream socket pair.
 //!
-//! `queue-init` is the leader of the command's terminal session: it becomes the user when told, executes one
-//! command in a process group of its own, reaps every orphan of the tree, and reports. It knows nothing of
-//! networks, keys or people.
+//! It becomes the user when told, executes one command in a process group of its own, reaps every orphan of
+//! the tree, and reports. It knows nothing of networks, keys or people, keeps no secret and parses nothing from
+//! outside, because it is what a checkpoint will carry from host to host together with the command's tree.
 
-/// The descriptor that init finds the session process on.
-pub const SESSION_FD: i32 = 3;
+mod command;
+mod init;
+mod tree;
+
+pub use init::run;
+
 /// Largest message: an environment and argument list as large as the kernel takes.
 pub const MESSAGE_MAX: usize = 16 << 20;
 

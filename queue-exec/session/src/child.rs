@@ -4,12 +4,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
-use queue_init::{FromInit, SESSION_FD, ToInit};
+use nix::unistd::ForkResult;
+use queue_init::{FromInit, ToInit};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::ExitCode;
 
 /// The init process of this session.
 pub(crate) struct Init {
@@ -26,38 +25,29 @@ pub(crate) enum Heard {
 }
 
 impl Init {
-    /// Starts it, before anything is known of the session.
-    pub(crate) fn start(program: &Path) -> io::Result<Self> {
+    /// Forks it, before there is a key or anything else that it should not have. Executing a program for it
+    /// would cost each launch half a millisecond of processor time.
+    pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::Stream,
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        let fd = theirs.as_raw_fd();
-        let mut c = Command::new(program);
-        c.stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .env_clear()
-            .current_dir("/");
-        // SAFETY: dup2 and fcntl are async-signal-safe; descriptor 3 is free for this in the child.
-        unsafe {
-            c.pre_exec(move || {
-                if fd == SESSION_FD {
-                    Errno::result(libc::fcntl(fd, libc::F_SETFD, 0))?;
-                } else {
-                    Errno::result(libc::dup2(fd, SESSION_FD))?;
-                }
-                Ok(())
-            });
+        // SAFETY: we have one thread; the child runs nothing but init and never returns to our code.
+        match unsafe { nix::unistd::fork() }? {
+            ForkResult::Child => {
+                drop(ours);
+                let code = queue_init::run(theirs);
+                // SAFETY: nothing of ours may be run or flushed there.
+                unsafe { libc::_exit(i32::from(code != ExitCode::SUCCESS)) }
+            }
+            // It is never waited for: it outlives us, or its end is seen on the socket.
+            ForkResult::Parent { .. } => Ok(Self {
+                sock: ours,
+                partial: Vec::new(),
+            }),
         }
-        // It is never waited for: it outlives us, or its end is seen on the socket.
-        drop(c.spawn()?);
-        Ok(Self {
-            sock: ours,
-            partial: Vec::new(),
-        })
     }
 
     /// For the poll.

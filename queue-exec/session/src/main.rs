@@ -75,14 +75,13 @@ struct Warm {
 
 impl Warm {
     fn up() -> Option<Self> {
+        // First: it must not inherit the key.
+        let init = Init::start()
+            .map_err(|e| log(&format!("no init process: {e}")))
+            .ok()?;
         let key = KeyPair::generate().ok()?;
         let client_key = Arc::new(OnceLock::new());
         let config = server_config(&key, Peer::Later(client_key.clone())).ok()?;
-        let own = std::env::current_exe().ok()?;
-        let program = own.with_file_name("queue-init");
-        let init = Init::start(&program)
-            .map_err(|e| log(&format!("{}: {e}", program.display())))
-            .ok()?;
         Some(Self {
             key,
             client_key,

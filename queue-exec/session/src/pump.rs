@@ -202,11 +202,7 @@ impl Sink {
         // A write that fails shuts the sink and forgets the place: what was told before must not be told again.
         let at = self.at;
         let n = self.write(&pending[at..]);
-        let gone = if self.fd.is_none() {
-            pending.len() - at
-        } else {
-            n
-        };
+        let gone = if self.fd.is_none() { pending.len() - at } else { n };
         self.at += n;
         if self.fd.is_some() && self.at < pending.len() {
             self.pending = pending;

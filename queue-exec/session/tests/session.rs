@@ -14,27 +14,13 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Builds queue-init once and puts it beside the session binary, as it is installed.
-fn session_binary() -> PathBuf {
-    static ONCE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    ONCE.get_or_init(|| {
-        let session = PathBuf::from(env!("CARGO_BIN_EXE_queue-session"));
-        let profile = session.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        let profile = if profile == "debug" { "dev" } else { profile };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "queue-init", "--profile", profile])
-            .status()
-            .unwrap();
-        assert!(built.success(), "queue-init builds");
-        session
-    })
-    .clone()
+fn session_binary() -> &'static str {
+    env!("CARGO_BIN_EXE_queue-session")
 }
 
 struct Run {
@@ -47,7 +33,10 @@ struct Run {
 }
 
 fn own_name() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name
+    nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name
 }
 
 fn packet(monitor: &OwnedFd) -> protocol::FromSession {
@@ -59,8 +48,13 @@ fn packet(monitor: &OwnedFd) -> protocol::FromSession {
 
 /// Starts a session for a login; gives what the client has before TLS.
 fn claim(login: &str, launch: &[u8]) -> (OwnedFd, Child, TcpStream, KeyPair, [u8; 32]) {
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .unwrap();
     let fd = theirs.as_raw_fd();
     let mut command = Command::new(session_binary());
     command.env_clear();
@@ -73,7 +67,9 @@ fn claim(login: &str, launch: &[u8]) -> (OwnedFd, Child, TcpStream, KeyPair, [u8
     }
     let child = command.spawn().unwrap();
     drop(theirs);
-    let protocol::FromSession::Ready { session_key } = packet(&ours) else { panic!("not ready") };
+    let protocol::FromSession::Ready { session_key } = packet(&ours) else {
+        panic!("not ready")
+    };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let front = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     front.set_nodelay(true).unwrap();
@@ -85,7 +81,10 @@ fn claim(login: &str, launch: &[u8]) -> (OwnedFd, Child, TcpStream, KeyPair, [u8
         ruser: own_name(),
         rhost: "h1".into(),
         host: "h2".into(),
-        request: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch).as_ref().try_into().unwrap(),
+        request: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch)
+            .as_ref()
+            .try_into()
+            .unwrap(),
         client_key: key.public(),
         grant: b"the grant".to_vec(),
         pam: false,
@@ -114,22 +113,36 @@ impl Run {
         let (monitor, child, mut front, key, session_key) = claim(&own_name(), &bytes);
         assert_eq!(answer(&mut front).grant, b"the grant");
         assert_eq!(packet(&monitor), protocol::FromSession::Running);
-        let mut link =
-            Link::client(front.into(), client_config(&key, Peer::Pinned(session_key)).unwrap()).unwrap();
+        let mut link = Link::client(
+            front.into(),
+            client_config(&key, Peer::Pinned(session_key)).unwrap(),
+        )
+        .unwrap();
         link.handshake(LIMIT, |e| panic!("{e:?}")).unwrap();
         link.send_control(&bytes).unwrap();
         link.flush_all(LIMIT).unwrap();
-        Self { link, monitor, child, out: Default::default(), ended: [false; 3], said: Vec::new() }
+        Self {
+            link,
+            monitor,
+            child,
+            out: Default::default(),
+            ended: [false; 3],
+            said: Vec::new(),
+        }
     }
 
     fn tell(&mut self, kind: to_session::Kind) {
-        self.link.send_control(&ToSession { kind: Some(kind) }.encode_to_vec()).unwrap();
+        self.link
+            .send_control(&ToSession { kind: Some(kind) }.encode_to_vec())
+            .unwrap();
         self.link.flush_all(LIMIT).unwrap();
     }
 
     fn input(&mut self, bytes: &[u8]) {
         let mut buf = [&[0; HEAD][..], bytes].concat();
-        self.link.send_data(Channel::Stdin, &mut buf, bytes.len()).unwrap();
+        self.link
+            .send_data(Channel::Stdin, &mut buf, bytes.len())
+            .unwrap();
         self.link.flush_all(LIMIT).unwrap();
     }
 
@@ -160,15 +173,23 @@ impl Run {
     /// Waits for the status; gives it with the output.
     fn finish(mut self) -> (Option<u32>, Option<u32>, [Vec<u8>; 3]) {
         let over = |r: &Self| {
-            matches!(r.said.last(), Some(from_session::Kind::Ended(_) | from_session::Kind::Failed(_)))
+            matches!(
+                r.said.last(),
+                Some(from_session::Kind::Ended(_) | from_session::Kind::Failed(_))
+            )
         };
         self.until("the end", over);
-        let Some(from_session::Kind::Ended(e)) = self.said.last().cloned() else { panic!("{:?}", self.said) };
+        let Some(from_session::Kind::Ended(e)) = self.said.last().cloned() else {
+            panic!("{:?}", self.said)
+        };
         self.link.send_goodbye().unwrap();
         self.link.flush_all(LIMIT).unwrap();
         let out = std::mem::take(&mut self.out);
         drop(self.link);
-        assert!(matches!(packet(&self.monitor), protocol::FromSession::Ended { .. }));
+        assert!(matches!(
+            packet(&self.monitor),
+            protocol::FromSession::Ended { .. }
+        ));
         assert!(self.child.wait().unwrap().success());
         (e.code, e.signal, out)
     }
@@ -224,7 +245,10 @@ fn failures_are_told_apart() {
     };
     assert_eq!(fail(&launch("no-such-program")).0, LaunchError::NotFound);
     assert_eq!(fail(&launch("/etc/passwd")).0, LaunchError::NotExecutable);
-    let (code, text) = fail(&Launch { cwd: b"/no/such/place".to_vec(), ..launch("true") });
+    let (code, text) = fail(&Launch {
+        cwd: b"/no/such/place".to_vec(),
+        ..launch("true")
+    });
     assert_eq!(code, LaunchError::Directory);
     assert!(text.contains("/no/such/place"), "{text}");
     assert_eq!(fail(&Launch::default()).0, LaunchError::Request);
@@ -232,19 +256,36 @@ fn failures_are_told_apart() {
 
 #[test]
 fn terminal_has_size_modes_and_job_control() {
-    let mut l = sh("stty size; stty -a | grep -o -- '-echo '; tty; read line; echo \"got $line\"; kill -STOP $$; echo on");
+    let mut l = sh(
+        "stty size; stty -a | grep -o -- '-echo '; tty; read line; echo \"got $line\"; kill -STOP $$; echo on",
+    );
     l.pty = Some(Pty {
         stdin: true,
         stdout: true,
         stderr: true,
         modes: None,
-        size: Some(Winsize { rows: 33, cols: 101, xpixel: 0, ypixel: 0 }),
+        size: Some(Winsize {
+            rows: 33,
+            cols: 101,
+            xpixel: 0,
+            ypixel: 0,
+        }),
     });
     let mut r = Run::start(&l);
-    r.until("the terminal's name", |r| String::from_utf8_lossy(&r.out[1]).contains("/dev/pts/"));
-    assert!(r.out[1].starts_with(b"33 101\r\n"), "{:?}", String::from_utf8_lossy(&r.out[1]));
+    r.until("the terminal's name", |r| {
+        String::from_utf8_lossy(&r.out[1]).contains("/dev/pts/")
+    });
+    assert!(
+        r.out[1].starts_with(b"33 101\r\n"),
+        "{:?}",
+        String::from_utf8_lossy(&r.out[1])
+    );
     r.input(b"hello\r");
-    r.until("the stop", |r| r.said.iter().any(|k| matches!(k, from_session::Kind::Stopped(19))));
+    r.until("the stop", |r| {
+        r.said
+            .iter()
+            .any(|k| matches!(k, from_session::Kind::Stopped(19)))
+    });
     assert!(String::from_utf8_lossy(&r.out[1]).contains("got hello"));
     r.tell(to_session::Kind::Continue(libqueue::wire::Empty {}));
     let (code, _, out) = r.finish();
@@ -254,18 +295,24 @@ fn terminal_has_size_modes_and_job_control() {
 
 #[test]
 fn signals_reach_the_foreground_group_once() {
-    let mut r = Run::start(&sh("trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.1; done"));
+    let mut r = Run::start(&sh(
+        "trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.1; done",
+    ));
     r.until("ready", |r| r.out[1].starts_with(b"ready"));
     r.tell(to_session::Kind::Signal(10));
     r.until("usr1", |r| r.out[1].ends_with(b"usr1\n"));
     r.tell(to_session::Kind::Signal(15));
     let (code, _, out) = r.finish();
-    assert_eq!((code, String::from_utf8_lossy(&out[1]).as_ref()), (Some(3), "ready\nusr1\nterm\n"));
+    assert_eq!(
+        (code, String::from_utf8_lossy(&out[1]).as_ref()),
+        (Some(3), "ready\nusr1\nterm\n")
+    );
 }
 
 fn gone(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |s| s.rsplit_once(") ").is_some_and(|(_, r)| r.starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| {
+        s.rsplit_once(") ").is_some_and(|(_, r)| r.starts_with('Z'))
+    })
 }
 
 /// Neither a vanished client nor a command that left its children behind leaves a process.
@@ -313,13 +360,20 @@ fn what_is_to_stay_stays() {
 fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
     let (_, mut child, mut front, ..) = claim("no-such-account", b"");
     let a = answer(&mut front);
-    assert!(a.grant.is_empty() && a.refused.contains("h2 has no account no-such-account"), "{a:?}");
+    assert!(
+        a.grant.is_empty() && a.refused.contains("h2 has no account no-such-account"),
+        "{a:?}"
+    );
     child.wait().unwrap();
 
     let bytes = sh("true").encode_to_vec();
     let (monitor, mut child, mut front, key, session_key) = claim(&own_name(), &bytes);
     answer(&mut front);
-    let mut link = Link::client(front.into(), client_config(&key, Peer::Pinned(session_key)).unwrap()).unwrap();
+    let mut link = Link::client(
+        front.into(),
+        client_config(&key, Peer::Pinned(session_key)).unwrap(),
+    )
+    .unwrap();
     link.handshake(LIMIT, |_| {}).unwrap();
     link.send_control(&sh("id").encode_to_vec()).unwrap();
     link.flush_all(LIMIT).unwrap();
@@ -333,8 +387,60 @@ fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
         });
         assert!(!matches!(r, Err(LinkError::Protocol(_))));
     }
-    let from_session::Kind::Failed(f) = &said[0] else { panic!("{said:?}") };
+    let from_session::Kind::Failed(f) = &said[0] else {
+        panic!("{said:?}")
+    };
     assert_eq!(f.code, LaunchError::Request as i32);
     drop((link, monitor));
     child.wait().unwrap();
+}
+
+/// Two sessions forked from one zygote have nothing in common: each makes its key after the fork.
+#[test]
+fn a_zygote_gives_sessions_with_keys_of_their_own() {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .unwrap();
+    let fd = theirs.as_raw_fd();
+    let mut command = Command::new(session_binary());
+    command.arg("--zygote").env_clear();
+    // SAFETY: dup2 is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            nix::errno::Errno::result(libc::dup2(fd, 3))?;
+            Ok(())
+        });
+    }
+    let mut zygote = command.spawn().unwrap();
+    drop(theirs);
+    let mut keys = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let (channel, its) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        client::send(ours.as_fd(), b"F", Some(its.as_fd())).unwrap();
+        drop(its);
+        let mut buf = [0; 64];
+        let (n, pidfd) = client::receive(ours.as_fd(), &mut buf).unwrap();
+        assert!(n == 5 && buf[0] == b'P' && pidfd.is_some(), "{:?}", &buf[..n]);
+        let protocol::FromSession::Ready { session_key } = packet(&channel) else {
+            panic!("not ready")
+        };
+        keys.insert(session_key);
+        // It is our child, though the zygote made it: without a channel it ends, and leaves a status to us.
+        drop(channel);
+        let pid = i32::from_be_bytes([buf[1], buf[2], buf[3], buf[4]]);
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+    }
+    assert_eq!(keys.len(), 8);
+    drop(ours);
+    assert!(!zygote.wait().unwrap().success());
 }

@@ -118,30 +118,17 @@ pub(crate) fn descendants(roots: &[i32]) -> Vec<Id> {
     found
 }
 
-/// Of `pids`, those that carry the session itself: the session process, a further session process forked by it
-/// (it keeps a root parent for PAM), and the init process of either. They are known by parentage: nobody but
-/// the session makes children of the session.
+/// Of `pids`, those that carry the session itself: the session process and the children that it forked from
+/// itself (its init, and the keeper of its PAM session). What the user runs are children of init, whatever
+/// program it is.
 pub(crate) fn bearers(session: i32, pids: &[i32]) -> Vec<i32> {
-    let mut sessions = vec![session];
-    let mut bearers = vec![session];
-    let parents: Vec<(i32, i32)> = pids.iter().filter_map(|p| Some((*p, stat(*p)?.ppid))).collect();
-    while let Some(parent) = sessions.pop() {
-        for (pid, _) in parents
-            .iter()
-            .filter(|(pid, ppid)| *ppid == parent && !bearers.contains(pid))
-            .collect::<Vec<_>>()
-        {
-            match program(*pid).as_deref() {
-                Some("queue-session") => {
-                    sessions.push(*pid);
-                    bearers.push(*pid);
-                }
-                Some("queue-init") => bearers.push(*pid),
-                _ => {}
-            }
-        }
-    }
-    bearers
+    let ours = |pid: &i32| {
+        stat(*pid).is_some_and(|s| s.ppid == session) && program(*pid).is_some_and(|p| p == "queue-session")
+    };
+    [session]
+        .into_iter()
+        .chain(pids.iter().copied().filter(ours))
+        .collect()
 }
 
 /// The file name of the program that a process runs, also after it was replaced on disk.

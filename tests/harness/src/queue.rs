@@ -13,7 +13,7 @@ use crate::wait::{LIMIT, wait_until};
 /// Programs for users, in `PREFIX/bin`.
 const BIN: [&str; 2] = ["queue", "queued"];
 /// Programs for programs, in `PREFIX/lib/queue`.
-const LIB: [&str; 3] = ["queue-exec", "queue-session", "queue-init"];
+const LIB: [&str; 2] = ["queue-exec", "queue-session"];
 /// Other names of `queue`.
 const LINKS: [&str; 2] = ["qsh", "queue-sh"];
 

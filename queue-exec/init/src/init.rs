@@ -1,19 +1,14 @@
-//! `queue-init`: the leader of a command's terminal session. See the library for what it is told and tells.
-//!
-//! It keeps no secret, parses nothing from outside, and stays small, because it is what a checkpoint will
-//! carry from host to host together with the command's tree.
+//! The init process itself: one poll loop between the session, the command and the orphans of its tree.
 
-mod command;
-mod tree;
+use crate::{FromInit, HEAD, MESSAGE_MAX, Spec, Stage, ToInit, command, tree};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use queue_init::{FromInit, HEAD, MESSAGE_MAX, SESSION_FD, Spec, Stage, ToInit};
 use std::io::{IoSliceMut, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -39,19 +34,25 @@ struct Init {
     early_exit: Option<i32>,
 }
 
-fn main() -> ExitCode {
-    // SAFETY: the descriptor is ours by contract; whoever started us otherwise gets an error on first use.
-    let session = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SESSION_FD) });
+/// Becomes the init process of a session, in a process that was forked for it, has one thread and holds no
+/// secret; returns when the session is over. Every descriptor but the session's and standard error is closed.
+#[must_use]
+pub fn run(session: OwnedFd) -> ExitCode {
+    let Ok(session) = alone(session) else {
+        return ExitCode::FAILURE;
+    };
     if SigSet::all().thread_block().is_err() {
         return ExitCode::FAILURE;
     }
-    // SAFETY: a new session for us alone, and orphans of our tree come to us instead of to PID 1.
+    // SAFETY: a new session for us alone, and orphans of our tree come to us instead of to PID 1. The name is
+    // what `ps` shows.
     unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_NAME, c"queue-init".as_ptr());
     }
     let mut init = Init {
-        session,
+        session: UnixStream::from(session),
         command: Command::None,
         told_empty: false,
         cpu_us: 0,
@@ -61,6 +62,19 @@ fn main() -> ExitCode {
     match init.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Lets go of all descriptors of the process that forked us.
+fn alone(session: OwnedFd) -> Result<OwnedFd, Errno> {
+    let fd = session.into_raw_fd();
+    // SAFETY: whoever owned them was left behind with the fork; `fd` is ours and moves to 3.
+    unsafe {
+        if fd != 3 {
+            Errno::result(libc::dup3(fd, 3, libc::O_CLOEXEC))?;
+        }
+        libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0);
+        Ok(OwnedFd::from_raw_fd(3))
     }
 }
 
