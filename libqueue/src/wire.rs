@@ -272,7 +272,7 @@ pub struct Load {
     /// 15-minute load average.
     #[prost(double, tag = "3")]
     pub load15: f64,
-    /// Cores that may be used.
+    /// Cores that may be used; 0: nothing can be run there at the moment.
     #[prost(uint32, tag = "4")]
     pub cores: u32,
     /// Memory in bytes.

@@ -221,7 +221,12 @@ impl Task {
                     let now = Instant::now();
                     if now >= self.report {
                         self.report = now + REPORT;
-                        self.handle(Input::OwnLoad(load::measure(self.sessions)));
+                        let mut load = load::measure(self.sessions);
+                        if !self.monitor {
+                            // Says to all: nothing can be run here.
+                            load.cores = 0;
+                        }
+                        self.handle(Input::OwnLoad(load));
                     } else {
                         self.handle(Input::Tick);
                     }
@@ -233,6 +238,7 @@ impl Task {
                 Some(Event::Input(input)) => {
                     if let Input::Monitor(up) = input {
                         self.monitor = up;
+                        self.report = self.report.min(Instant::now() + SOON);
                     }
                     self.handle(input);
                 }

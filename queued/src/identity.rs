@@ -95,7 +95,9 @@ pub(crate) struct Identity {
 /// Whether this host was set up.
 pub(crate) fn exists(layout: &Layout) -> bool {
     let dir = layout.queued_state();
-    dir.join(HOST_CERT).exists() || dir.join(CLUSTER).exists()
+    // Others than its owner see only that the room is there.
+    let closed = |p: PathBuf| fs::metadata(p).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+    dir.join(HOST_CERT).exists() || dir.join(CLUSTER).exists() || closed(dir.join(CLUSTER))
 }
 
 impl Identity {

@@ -43,12 +43,19 @@ const BODY_MAX: usize = 2 * queue_exec::protocol::BLOB_MAX + 64;
 /// Which address, and why not.
 pub(crate) fn open(listen_on: &[IpAddr], port: u16) -> anyhow::Result<Vec<std::net::TcpListener>> {
     let one = |ip: IpAddr| {
-        open_one(SocketAddr::new(ip, port)).map_err(|e| match e {
-            nix::errno::Errno::EADDRINUSE => anyhow::anyhow!(
-                "cannot listen on port {port} of {ip}: another program (another queued?) has it; \
-                 'ss -ltnp sport = :{port}' shows which, --port chooses another one"
-            ),
-            e => anyhow::anyhow!("cannot listen on port {port} of {ip}: {}", e.desc()),
+        open_one(SocketAddr::new(ip, port)).map_err(|e| {
+            let at = if ip.is_unspecified() {
+                String::new()
+            } else {
+                format!(" of {ip}")
+            };
+            match e {
+                nix::errno::Errno::EADDRINUSE => anyhow::anyhow!(
+                    "cannot listen on port {port}{at}: another program (another queued?) has it; \
+                     'ss -ltnp sport = :{port}' shows which, --port chooses another one"
+                ),
+                e => anyhow::anyhow!("cannot listen on port {port}{at}: {}", e.desc()),
+            }
         })
     };
     if !listen_on.is_empty() {
@@ -139,7 +146,8 @@ pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
                 continue;
             }
         };
-        let Some(guest) = unknown.enter(address::plain(from.ip())) else {
+        let from = SocketAddr::new(address::plain(from.ip()), from.port());
+        let Some(guest) = unknown.enter(from.ip()) else {
             tracing::debug!("too many connections from {from} that say nothing: closed one");
             continue;
         };

@@ -15,7 +15,9 @@ use libqueue::frame;
 use libqueue::wire::{Reply, Request, reply, request};
 use nix::unistd::{Gid, Uid};
 use queue_exec::layout::Layout;
+use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,7 +73,7 @@ struct Init {
     /// This host's name in the cluster [default: its host name]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Where other hosts reach this one: HOST, HOST:PORT or [IP6]:PORT
+    /// Where other hosts reach this one: HOST or HOST:PORT (an IPv6 address with a port in brackets)
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<String>,
     /// Even though the host's name is spelled like a verb of queue
@@ -99,7 +101,7 @@ struct Token {
 struct Join {
     /// What 'queued token' printed; - to read it from standard input
     token: String,
-    /// Where other hosts reach this one: HOST, HOST:PORT or [IP6]:PORT
+    /// Where other hosts reach this one: HOST or HOST:PORT (an IPv6 address with a port in brackets)
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<String>,
     /// This host's name in the cluster [default: its host name]
@@ -173,10 +175,19 @@ impl Site {
         })
     }
 
-    /// The owner of the daemon's room, made if need be: `None` in a single-user install.
+    /// The owner of the daemon's room, made if need be with the directories above: `None` in a single-user
+    /// install.
     fn owner(&self) -> anyhow::Result<Option<(Uid, Gid)>> {
         if !self.root {
             return Ok(None);
+        }
+        for dir in [&self.layout.config, &self.layout.state] {
+            if !dir.is_dir() {
+                let failed = || format!("cannot make {}", dir.display());
+                fs::create_dir_all(dir).with_context(failed)?;
+                // Whatever root's umask is: the daemon's user has to get through.
+                fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).with_context(failed)?;
+            }
         }
         account::ensure().map(|u| Some((u.uid, u.gid)))
     }

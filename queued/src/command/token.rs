@@ -7,6 +7,7 @@ use crate::{admit, name};
 use anyhow::bail;
 use libqueue::wire::{Empty, reply, request};
 use queue_exec::authority;
+use queue_exec::layout::Layout;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ pub(super) fn run(args: &Token) -> anyhow::Result<()> {
     let site = Site::open()?;
     site.need_root("making a token")?;
     if !identity::exists(&site.layout) {
+        if !site.layout.root && identity::exists(&Layout::system()) {
+            bail!("this host's cluster is root's: make the token as root");
+        }
         bail!("this host is in no cluster yet: 'queued init' makes one");
     }
     let id = Identity::load(&site.layout)?;

@@ -94,7 +94,8 @@ impl Engine {
             views.push(view(now, self.load, &self.handed));
         }
         for (name, p) in &self.peers {
-            if p.state == HostState::Up && p.link.is_some() && p.load.is_some() && !avoid.contains(name) {
+            let willing = p.load.is_some_and(|(_, l)| l.cores > 0);
+            if p.state == HostState::Up && p.link.is_some() && willing && !avoid.contains(name) {
                 names.push(name.clone());
                 views.push(view(now, p.load, &p.handed));
             }
@@ -176,7 +177,12 @@ impl Engine {
             state: p.state as i32,
             load: p.load.map(|(_, l)| l),
             age_ms: p.load.map_or(0, |(at, _)| ms(now.saturating_sub(at))),
-            reason: p.reason.clone(),
+            reason: match p.load {
+                Some((_, l)) if l.cores == 0 && p.state == HostState::Up => {
+                    "queue-exec does not run there".into()
+                }
+                _ => p.reason.clone(),
+            },
             authority: p.authority,
             version: p.version.clone(),
             local: false,

@@ -451,6 +451,24 @@ fn places_by_name_by_preference_and_by_load() {
         ..Place::default()
     };
     assert_eq!(place(&mut e, S, avoid), Ok("h3".into()));
+    // No cores: nothing can be run there at the moment.
+    handle(
+        &mut e,
+        S,
+        Input::Heard {
+            conn: 3,
+            message: Message::Load(Load {
+                cores: 0,
+                ..load(0.0)
+            }),
+        },
+    );
+    let avoid = Place {
+        avoid: vec!["h1".into()],
+        ..Place::default()
+    };
+    assert_eq!(place(&mut e, S, avoid), Ok("h2".into()));
+    assert!(state(&e, "h3").1.contains("queue-exec"));
     let (code, text) = place(&mut e, S, named("h9")).unwrap_err();
     assert!(
         code == ErrorCode::NoSuchHost && text.contains("h1, h3, h4"),
