@@ -29,6 +29,7 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
             "privilege::killed_monitors_do_not_matter",
             killed_monitors_do_not_matter,
         ),
+        w.alone("privilege::pam_account_and_session", pam_account_and_session),
     ]
 }
 
@@ -239,4 +240,72 @@ fn killed_monitors_do_not_matter(c: &Cluster) -> Result<()> {
     }
     restore(c)?;
     finish(running)
+}
+
+/// Has the monitor of h3 read its files again.
+fn reload(c: &Cluster) -> Result<()> {
+    for pid in named(c, 3, "queue-exec") {
+        kill(Pid::from_raw(pid), Signal::SIGHUP)?;
+    }
+    Ok(())
+}
+
+fn pam_account_and_session(c: &Cluster) -> Result<()> {
+    let h = c.host(3);
+    let note = c.shared().join("pam-notes");
+    let module = "session optional pam_exec.so /etc/queue-test-pam\n\
+        session required pam_env.so conffile=/etc/queue-test-env readenv=0\n";
+    h.write("/etc/queue-test-env", "FROM_PAM DEFAULT=yes\nBOTH DEFAULT=pam\n")?;
+    let script = format!(
+        "#!/bin/sh\necho $PAM_TYPE $PAM_USER $PAM_RUSER $PAM_RHOST >>{}\n",
+        note.display()
+    );
+    h.write("/etc/queue-test-pam", script)?;
+    h.sh("chmod 755 /etc/queue-test-pam; mkdir -p /etc/queue").ok()?;
+    h.write(
+        "/etc/pam.d/queue",
+        format!("account required pam_permit.so\n{module}"),
+    )?;
+    h.write("/etc/queue/exec.conf", "pam yes\n")?;
+    reload(c)?;
+    let line = ["-h", "h3", "--", "sh", "-c", "echo $FROM_PAM $BOTH; ulimit -n"];
+    let run = || queue(c, &line).env("BOTH", "user").run();
+    let mut out = run()?;
+    wait_until(LIMIT, "the new policy", || {
+        run().is_ok_and(|o| {
+            out = o;
+            out.status != Status::Exit(0) || out.text().starts_with("yes")
+        })
+    })?;
+    if out.error().contains("without PAM") {
+        // A build without it lets nobody in where it is asked for.
+        ensure!(out.status == Status::Exit(125), "{out:?}");
+    } else {
+        // The user's own environment wins.
+        ensure!(
+            out.status == Status::Exit(0) && out.text().starts_with("yes user\n"),
+            "{out:?}"
+        );
+        let notes = || fs::read_to_string(&note).unwrap_or_default();
+        wait_until(LIMIT, "the end of the PAM session", || {
+            notes().contains("close_session")
+        })?;
+        let text = notes();
+        ensure!(text.starts_with("open_session alice alice h1\n"), "{text}");
+        ensure!(text.contains("close_session alice"), "{text}");
+        h.write(
+            "/etc/pam.d/queue",
+            format!("account required pam_deny.so\n{module}"),
+        )?;
+        let out = run()?;
+        ensure!(
+            out.status == Status::Exit(125) && out.error().contains("h3"),
+            "{out:?}"
+        );
+    }
+    h.sh("rm -f /etc/queue/exec.conf /etc/pam.d/queue").ok()?;
+    reload(c)?;
+    wait_until(LIMIT, "the old policy", || {
+        run().is_ok_and(|o| o.status == Status::Exit(0))
+    })
 }
