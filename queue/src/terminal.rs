@@ -76,8 +76,11 @@ impl Terminal {
         let unchanged = self.raw.as_ref().is_some_and(|r| same(r, &modes));
         if !unchanged {
             let raw = plan::raw(&modes, self.output_too);
-            *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
-            let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &raw.into());
+            // Raw already: another one of us has it (eight recipes in one terminal), and gives it back.
+            if !same(&raw, &modes) {
+                *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+                let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &raw.into());
+            }
             self.raw = Some(raw);
         }
         true

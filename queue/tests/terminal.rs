@@ -48,6 +48,10 @@ impl Shell {
             .env("HISTFILE", "/dev/null");
         c.env("QUEUE_SOCKET", fake.dir.join("queued.sock"))
             .env("Q", env!("CARGO_BIN_EXE_queue"));
+        c.env(
+            "EIGHT",
+            "for i in 1 2 3 4 5 6 7 8; do $Q -- $W </dev/tty & done; wait",
+        );
         c.env("F", fake.dir.join("out"));
         // SAFETY: only calls that may be made between fork and exec.
         unsafe {
@@ -282,6 +286,20 @@ fn whatever_ends_it_the_modes_come_back() {
         .map(|l| l.pty.is_some())
         .collect();
     assert_eq!(ptys, [false, true, false, true]);
+}
+
+#[test]
+fn eight_at_once_leave_the_terminal_as_it_was() {
+    let fake = Fake::one();
+    let mut sh = Shell::new(&fake);
+    let before = sh.modes();
+    for words in ["echo x", "exit 3"] {
+        sh.line(&format!("W='{words}' sh -c \"$EIGHT\"; echo all done"));
+        sh.expect("\nall done");
+        assert_eq!(sh.modes(), before);
+    }
+    let launched = fake.launched.lock().unwrap();
+    assert!(launched.len() == 16 && launched.iter().all(|l| l.pty.is_some()));
 }
 
 #[test]
