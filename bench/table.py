@@ -50,6 +50,8 @@ for p in ('p50_ms', 'p99_ms'):
     ratio('echo ' + p[:3], get('echo', 'queue', p), 'ms', 'ssh', get('echo', 'ssh', p), 1.00)
 absolute('idle CPU, queued + queue-exec', max(every('idle', 'cpu_pct'), default=None), '%', 0.2, 'busiest of 3 hosts')
 absolute('memory, queued + queue-exec', max(every('idle', 'rss_MiB'), default=None), 'MiB', 30, 'Rss, largest of 3 hosts')
+waiting = [float(d['rss_MiB']) + float(d['waiting_sessions_rss_MiB']) for k, _, d in rows if k == 'idle']
+absolute('the same with sessions kept ready', max(waiting, default=None), 'MiB', 30, 'Rss, shared pages many times')
 for key in ('pss_MiB', 'rss_MiB'):
     v = [get('memory', n, key) for n in ('session', 'init')]
     absolute('memory of a session with its init', sum(v) if None not in v else None, 'MiB', 3, key[:3].capitalize())
