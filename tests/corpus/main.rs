@@ -264,7 +264,15 @@ mod seeds {
                 .sign(&cluster, &authority),
             ),
             ("ticket", "ticket", ticket_bytes),
-            ("ticket", "long-ago", Ticket { issued: 1 << 63, ..ticket }.sign(&host_key)),
+            (
+                "ticket",
+                "long-ago",
+                Ticket {
+                    issued: 1 << 63,
+                    ..ticket
+                }
+                .sign(&host_key),
+            ),
             ("ticket", "grant", grant),
             (
                 "preamble",
