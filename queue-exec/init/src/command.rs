@@ -1,6 +1,9 @@
-//! From a fork to an `execve`: everything that happens in the child, in the order that matters.
+//! From a new process to an `execve`: everything that happens in the child, in the order that matters.
 //!
-//! Runs between `fork` and `execve` in a single-threaded process, so it may allocate; it must not return.
+//! The child borrows the parent's memory until it has executed the program or ended, and the parent waits for
+//! that, as with `vfork(2)` and `posix_spawn(3)`: nothing is copied, and errors come back in a variable. It
+//! has a stack, descriptors, signal dispositions, directory and limits of its own. A directory that hangs
+//! (a dead file server) therefore hangs init as well, until the monitor kills the child.
 
 use crate::{Spec, Stage};
 use nix::errno::Errno;
@@ -19,22 +22,74 @@ fn cstring(b: &[u8]) -> CString {
     CString::new(b.split(|c| *c == 0).next().unwrap_or_default()).unwrap_or_default()
 }
 
+/// Stack of the child until it executes: what `execvpe(3)` needs, and the buffers of path names.
+const STACK: usize = 128 * 1024;
+
+/// What parent and child share.
+struct Shared<'a> {
+    spec: &'a Spec,
+    stdio: [RawFd; 3],
+    failure: Option<Failure>,
+}
+
+extern "C" fn child(arg: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the parent passed this and waits while we use it.
+    let shared = unsafe { &mut *arg.cast::<Shared<'_>>() };
+    shared.failure = Some(become_command(shared.spec, shared.stdio));
+    127
+}
+
+/// Starts the command; gives its process id once the program is executed.
+///
+/// # Errors
+/// What was being done, and why it failed.
+pub(crate) fn start(spec: &Spec, stdio: [OwnedFd; 3]) -> Result<i32, Failure> {
+    if spec.terminal < 3 {
+        let tty = stdio[usize::from(spec.terminal)].as_raw_fd();
+        // SAFETY: makes the terminal ours; we lead a session without one.
+        Errno::result(unsafe { libc::ioctl(tty, libc::TIOCSCTTY, 0) }).map_err(|e| (Stage::Process, e))?;
+    }
+    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    let mut shared = Shared {
+        spec,
+        stdio: stdio.each_ref().map(|f| f.as_raw_fd()),
+        failure: None,
+    };
+    // SAFETY: the child runs on a stack of its own, which grows down from the end of `stack`; CLONE_VFORK keeps
+    // us here until it has let go of our memory. We have one thread.
+    let pid = unsafe {
+        libc::clone(
+            child,
+            stack.as_mut_ptr().add(stack.len()).cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut shared).cast(),
+        )
+    };
+    let pid = Errno::result(pid).map_err(|e| (Stage::Process, e))?;
+    // Written by the child, which the compiler does not know of.
+    // SAFETY: a valid pointer to a live value.
+    match unsafe { std::ptr::read_volatile(&raw const shared.failure) } {
+        None => Ok(pid),
+        Some(failure) => Err(failure),
+    }
+}
+
 /// Becomes the command. Only returns if that failed.
-pub(crate) fn become_command(spec: &Spec, stdio: [OwnedFd; 3]) -> Failure {
+fn become_command(spec: &Spec, stdio: [RawFd; 3]) -> Failure {
     match prepare(spec, stdio) {
         Ok(()) => exec(spec),
         Err(failure) => failure,
     }
 }
 
-fn prepare(spec: &Spec, stdio: [OwnedFd; 3]) -> Result<(), Failure> {
+fn prepare(spec: &Spec, stdio: [RawFd; 3]) -> Result<(), Failure> {
     let process = |e: Errno| (Stage::Process, e);
     // SAFETY: plain system calls on our own process.
     unsafe {
         Errno::result(libc::setpgid(0, 0)).map_err(process)?;
         // Everything is still blocked here, SIGTTOU included, so this works from the background.
         if spec.terminal < 3 {
-            let tty = stdio[usize::from(spec.terminal)].as_raw_fd();
+            let tty = stdio[usize::from(spec.terminal)];
             Errno::result(libc::tcsetpgrp(tty, libc::getpid())).map_err(process)?;
         }
     }
@@ -42,14 +97,12 @@ fn prepare(spec: &Spec, stdio: [OwnedFd; 3]) -> Result<(), Failure> {
     let mut up: [RawFd; 3] = [-1; 3];
     for (u, fd) in up.iter_mut().zip(&stdio) {
         // SAFETY: duplicating a descriptor that we own.
-        *u = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) })
-            .map_err(process)?;
+        *u = Errno::result(unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 10) }).map_err(process)?;
     }
     for (to, from) in up.iter().enumerate() {
         // SAFETY: as above; 0 to 2 are ours to replace.
         Errno::result(unsafe { libc::dup2(*from, to as RawFd) }).map_err(process)?;
     }
-    std::mem::forget(stdio);
     limits(spec);
     directory(spec)?;
     signals(spec);

@@ -16,11 +16,9 @@ use std::process::ExitCode;
 enum Command {
     /// None yet.
     None,
-    /// Forked; the pipe tells whether it became the program.
-    Starting { pid: i32, errors: OwnedFd },
     /// Executed.
     Running { pid: i32 },
-    /// Its status was reported.
+    /// Its status was reported, or it could not be executed.
     Ended,
 }
 
@@ -30,8 +28,6 @@ struct Init {
     told_empty: bool,
     cpu_us: u64,
     maxrss_kib: u64,
-    /// The command ended before its error pipe was looked at.
-    early_exit: Option<i32>,
 }
 
 /// Becomes the init process of a session, in a process that was forked for it, has one thread and holds no
@@ -57,7 +53,6 @@ pub fn run(session: OwnedFd) -> ExitCode {
         told_empty: false,
         cpu_us: 0,
         maxrss_kib: 0,
-        early_exit: None,
     };
     match init.run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,21 +79,15 @@ impl Init {
         children.add(nix::sys::signal::SIGCHLD);
         let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         loop {
-            let mut fds = vec![
+            let mut fds = [
                 PollFd::new(self.session.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             ];
-            if let Command::Starting { errors, .. } = &self.command {
-                fds.push(PollFd::new(errors.as_fd(), PollFlags::POLLIN));
-            }
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
-            let ready: Vec<bool> = fds.iter().map(|f| f.any() == Some(true)).collect();
-            if ready.get(2) == Some(&true) {
-                self.started()?;
-            }
+            let ready = fds.map(|f| f.any() == Some(true));
             if ready[1] {
                 while signals.read_signal()?.is_some() {}
                 self.reap()?;
@@ -139,14 +128,7 @@ impl Init {
                 }
             }
             Ok(ToInit::Exec(spec)) => match <[OwnedFd; 3]>::try_from(fds) {
-                Ok(stdio) => {
-                    if let Err(e) = self.start(&spec, stdio) {
-                        self.tell(FromInit::Failed {
-                            stage: Stage::Process,
-                            errno: e as i32,
-                        });
-                    }
-                }
+                Ok(stdio) => self.start(&spec, stdio),
                 Err(_) => return Ok(false),
             },
             Ok(ToInit::SignalTree(signal)) => tree::signal(signal),
@@ -182,59 +164,20 @@ impl Init {
         Ok(Some(fds))
     }
 
-    fn start(&mut self, spec: &Spec, stdio: [OwnedFd; 3]) -> Result<(), Errno> {
-        if spec.terminal < 3 {
-            let tty = stdio[usize::from(spec.terminal)].as_raw_fd();
-            // SAFETY: makes the terminal ours; we lead a session without one.
-            Errno::result(unsafe { libc::ioctl(tty, libc::TIOCSCTTY, 0) })?;
-        }
-        let (errors, report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        // SAFETY: we have one thread; the child only prepares itself and executes the program.
-        match Errno::result(unsafe { libc::fork() })? {
-            0 => {
-                let (stage, errno) = command::become_command(spec, stdio);
-                let mut bytes = [stage as u8, 0, 0, 0, 0];
-                bytes[1..].copy_from_slice(&(errno as i32).to_le_bytes());
-                let _ = nix::unistd::write(&report, &bytes);
-                // SAFETY: no destructors or buffers of the parent may run in the child.
-                unsafe { libc::_exit(127) }
+    fn start(&mut self, spec: &Spec, stdio: [OwnedFd; 3]) {
+        match command::start(spec, stdio) {
+            Ok(pid) => {
+                self.command = Command::Running { pid };
+                self.tell(FromInit::Started { pid });
             }
-            pid => {
-                // Both do it, so that neither has to wait for the other.
-                // SAFETY: our own child.
-                unsafe { libc::setpgid(pid, pid) };
-                self.command = Command::Starting { pid, errors };
-                Ok(())
+            Err((stage, errno)) => {
+                self.command = Command::Ended;
+                self.tell(FromInit::Failed {
+                    stage,
+                    errno: errno as i32,
+                });
             }
         }
-    }
-
-    /// The error pipe has something to say: an error, or by its end that the program runs.
-    fn started(&mut self) -> std::io::Result<()> {
-        let Command::Starting { pid, errors } = std::mem::replace(&mut self.command, Command::Ended) else {
-            return Ok(());
-        };
-        let mut bytes = [0; 5];
-        let mut file = std::fs::File::from(errors);
-        let mut n = 0;
-        while n < bytes.len() {
-            match file.read(&mut bytes[n..])? {
-                0 => break,
-                k => n += k,
-            }
-        }
-        if n == bytes.len() {
-            let errno = i32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-            let stage = Stage::from_u8(bytes[0]).unwrap_or(Stage::Process);
-            self.tell(FromInit::Failed { stage, errno });
-            return Ok(());
-        }
-        self.tell(FromInit::Started { pid });
-        self.command = Command::Running { pid };
-        if let Some(status) = self.early_exit.take() {
-            self.ended(status);
-        }
-        Ok(())
     }
 
     fn ended(&mut self, status: i32) {
@@ -259,10 +202,6 @@ impl Init {
                 0 => return Ok(()),
                 -1 if Errno::last() == Errno::EINTR => continue,
                 -1 => {
-                    // A command that starts and ends within one round is told first.
-                    if matches!(self.command, Command::Starting { .. }) {
-                        self.started()?;
-                    }
                     if !std::mem::replace(&mut self.told_empty, true) {
                         self.tell(FromInit::Empty);
                     }
@@ -278,10 +217,6 @@ impl Init {
                 self.maxrss_kib = self.maxrss_kib.max(usage.ru_maxrss as u64);
             }
             match self.command {
-                Command::Starting { pid: p, .. } if p == pid && ended => {
-                    self.early_exit = Some(status);
-                    self.started()?;
-                }
                 Command::Running { pid: p } if p == pid && ended => self.ended(status),
                 Command::Running { pid: p } if p == pid && libc::WIFSTOPPED(status) => {
                     self.tell(FromInit::Stopped {
