@@ -133,7 +133,7 @@ struct Task {
     next_ask: AskId,
     sessions: u32,
     monitor: bool,
-    report: Instant,
+    report_at: Instant,
 }
 
 /// Gets the task ready: the way to it is needed by those whom it needs.
@@ -181,7 +181,7 @@ impl Ready {
             next_ask: 1,
             sessions: 0,
             monitor: false,
-            report: Instant::now(),
+            report_at: Instant::now() + SOON,
         };
         task.run(self.events).await;
     }
@@ -213,20 +213,12 @@ impl Task {
     async fn run(&mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             let wake = self.engine.wake().map(|t| self.start + t);
-            let next = wake.map_or(self.report, |w| w.min(self.report));
+            let next = wake.map_or(self.report_at, |w| w.min(self.report_at));
             let event = tokio::select! {
-                biased;
                 e = events.recv() => e,
                 () = sleep_until(next.into()) => {
-                    let now = Instant::now();
-                    if now >= self.report {
-                        self.report = now + REPORT;
-                        let mut load = load::measure(self.sessions);
-                        if !self.monitor {
-                            // Says to all: nothing can be run here.
-                            load.cores = 0;
-                        }
-                        self.handle(Input::OwnLoad(load));
+                    if Instant::now() >= self.report_at {
+                        self.report();
                     } else {
                         self.handle(Input::Tick);
                     }
@@ -238,9 +230,11 @@ impl Task {
                 Some(Event::Input(input)) => {
                     if let Input::Monitor(up) = input {
                         self.monitor = up;
-                        self.report = self.report.min(Instant::now() + SOON);
+                        self.handle(input);
+                        self.report();
+                    } else {
+                        self.handle(input);
                     }
-                    self.handle(input);
                 }
                 Some(Event::Connected(conn, tx)) => {
                     self.conns.insert(conn, tx);
@@ -256,7 +250,7 @@ impl Task {
                 }
                 Some(Event::Sessions(n)) => {
                     self.sessions = n;
-                    self.report = self.report.min(Instant::now() + SOON);
+                    self.report_at = self.report_at.min(Instant::now() + SOON);
                 }
                 Some(Event::Roster(tx)) => {
                     let _ = tx.send(self.engine.roster(""));
@@ -278,6 +272,17 @@ impl Task {
 
     fn now(&self) -> Now {
         self.start.elapsed()
+    }
+
+    /// Measures, and says so to all members.
+    fn report(&mut self) {
+        self.report_at = Instant::now() + REPORT;
+        let mut load = load::measure(self.sessions);
+        if !self.monitor {
+            // Says to all: nothing can be run here.
+            load.cores = 0;
+        }
+        self.handle(Input::OwnLoad(load));
     }
 
     fn handle(&mut self, input: Input) {
@@ -376,7 +381,7 @@ impl Task {
             self.conns.clear();
             self.engine = Engine::new(self.now(), setup(&new));
             self.handle(Input::Monitor(self.monitor));
-            self.report = Instant::now();
+            self.report();
             tracing::info!(
                 "now {} of cluster {}",
                 new.identity.own.name,

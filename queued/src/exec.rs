@@ -167,9 +167,10 @@ impl Keeper {
     }
 
     async fn tell(&self, up: bool, sessions: u32) {
-        let _ = self.up.send(up);
         self.driver.send(Event::Input(Input::Monitor(up))).await;
         self.count(sessions).await;
+        // Last: whoever waits for it finds the driver informed.
+        let _ = self.up.send(up);
     }
 
     async fn count(&self, sessions: u32) {

@@ -179,6 +179,9 @@ pub(crate) async fn serve(stream: TcpStream, from: SocketAddr, context: Arc<Cont
             return last_words(&mut tls, text).await;
         }
     };
+    if !is_current(&context, &driver) {
+        return;
+    }
     let conn = driver.conn();
     let (tx, rx) = mpsc::channel(OUTBOX);
     driver.send(Event::Connected(conn, tx)).await;
@@ -192,6 +195,11 @@ pub(crate) async fn serve(stream: TcpStream, from: SocketAddr, context: Arc<Cont
         }))
         .await;
     talk(tls, conn, rx, &context, &driver, local).await;
+}
+
+/// Whether what was verified with this context still counts: the host may have joined another cluster.
+fn is_current(context: &Context, driver: &Driver) -> bool {
+    driver.context().identity.authority == context.identity.authority
 }
 
 async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(tls: &mut S, text: String) {

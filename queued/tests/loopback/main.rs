@@ -99,6 +99,24 @@ fn a_member_that_moves_is_followed() {
 }
 
 #[test]
+fn a_hangup_has_it_read_its_configuration_again() {
+    let sites = Site::cluster(&["h1", "h2"]);
+    sites[1].configure("log = 'shout'");
+    sites[1].signal(Signal::SIGHUP);
+    wait_for("the complaint", || sites[1].log().contains("queued.toml:4:7: "));
+    let elsewhere = format!("127.0.0.2:{}", sites[1].port);
+    fs::write(
+        sites[1].dir.join("queued.toml"),
+        format!("port = {}\nadvertise = '127.0.0.2'\n", sites[1].port),
+    )
+    .expect("queued.toml");
+    sites[1].signal(Signal::SIGHUP);
+    wait_for("the new address", || {
+        sites[0].all_up(&["h1", "h2"]) && sites[0].host("h2").is_some_and(|h| h.address == elsewhere)
+    });
+}
+
+#[test]
 fn a_copied_host_is_refused_and_the_first_one_stays() {
     let sites = Site::cluster(&["h1", "h2"]);
     let mut copy = Site::copy_of(&sites[1]);
@@ -241,7 +259,11 @@ fn a_session_that_is_not_to_be_is_told_why() {
     site.configure("spawn-exec = false");
     site.ok(&["init"]);
     // Without queue-exec it never says READY; it answers all the same.
-    let mut daemon = site.command("queued", &["run"]).spawn().expect("queued");
+    let mut daemon = site
+        .command("queued", &["run"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("queued");
     let hello = SessionHello {
         ticket: vec![1; 200],
         source_cert: vec![2; 200],
