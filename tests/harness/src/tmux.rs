@@ -123,12 +123,17 @@ impl<'a> Tmux<'a> {
 
     /// How the program ended, if it has.
     pub fn status(&self) -> Result<Option<Status>> {
-        let format = "#{pane_dead}/#{pane_dead_status}/#{pane_dead_signal}";
+        let format = "#{pane_dead}/#{pane_dead_status}/#{pane_dead_signal}/#{pid}";
         let text = self.tmux(&["display-message", "-p", "-t", "t", format])?;
         let f: Vec<&str> = text.trim().split('/').collect();
         Ok(match f[..] {
-            ["1", code, ""] => Some(Status::Exit(code.parse()?)),
-            ["1", _, signal] => Some(Status::Signal(signal.parse()?)),
+            // On a busy machine tmux can miss the signal that its child has ended; another one wakes it up.
+            ["1", "", "", server] => {
+                self.host.command(["kill", "-CHLD", server]).ok()?;
+                None
+            }
+            ["1", code, "", _] => Some(Status::Exit(code.parse()?)),
+            ["1", _, signal, _] => Some(Status::Signal(signal.parse()?)),
             _ => None,
         })
     }
