@@ -35,6 +35,11 @@ pub(crate) fn of(host_dir: &Path) -> Option<PathBuf> {
 /// The same, made if it is not there. `None`: this machine has none to give.
 pub(crate) fn make(host_dir: &Path) -> Option<PathBuf> {
     let dir = path(host_dir)?;
+    // A cgroup that was once killed as a whole kills what is forked into its children (Linux 6.14 and later
+    // compare the two's counters of kills): a host that boots again gets a new one.
+    if dir.exists() {
+        remove_tree(&dir).ok()?;
+    }
     fs::create_dir_all(&dir).ok()?;
     dir.join("cgroup.kill").exists().then_some(dir)
 }
