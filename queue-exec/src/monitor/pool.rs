@@ -223,6 +223,16 @@ impl Monitor {
         self.pool.failures = self.pool.failures.saturating_add(1);
         self.pool.retry_at = Some(Instant::now() + delay);
         log!("{why}; next try in {} ms", delay.as_millis());
+        if self.pool.failures + 1 == HOPELESS
+            && let Some(c) = self.cgroups.take()
+        {
+            // Linux 6.14 and later kill at birth what is forked from a cgroup that was once killed as a whole
+            // into a child of it; there may be other reasons. A session without a cgroup is better than none.
+            log!(
+                "sessions run without cgroups of their own from now on: perhaps they cannot live in one here"
+            );
+            c.remove_if_empty();
+        }
         if self.pool_fails() {
             self.refuse_starts("no session process can be started here: see the log of queue-exec");
         }
