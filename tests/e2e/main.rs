@@ -4,6 +4,7 @@
 mod join;
 mod launch;
 mod privilege;
+mod programs;
 mod world;
 
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     }
     let world = Arc::new(World::default());
     let mut trials = Vec::new();
-    for topic in [launch::trials, join::trials, privilege::trials] {
+    for topic in [launch::trials, join::trials, privilege::trials, programs::trials] {
         trials.extend(topic(&world));
     }
     let conclusion = run(&args, trials);
