@@ -44,7 +44,7 @@ fn programs() -> &'static Path {
             .parent()
             .expect("a directory")
             .to_owned();
-        let names = ["queued", "queue-exec", "queue-session", "queue-init", "queue"];
+        let names = ["queued", "queue-exec", "queue-session", "queue"];
         for n in names {
             assert!(
                 built.join(n).exists(),
