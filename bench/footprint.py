@@ -4,7 +4,7 @@
 Run in a host. What Queue costs that host, from /proc:
   idle:     CPU of queued and queue-exec over SECONDS, and their resident memory; the session processes that wait
             for work are counted by themselves
-  session:  memory of the session process and the init process above a command
+  session:  memory of the session process and its init process, which are above a command
 Rss counts shared pages (the program's own text, libraries) fully, Pss by share.
 """
 import glob, os, sys, time
@@ -51,7 +51,7 @@ def idle(seconds):
     dt = time.monotonic() - t
     cpu = sum(cpu_ns(p) - before[p] for p in daemons) / 1e9 / dt * 100
     rss = {n: sum(memory(p)[0] for p in daemons if daemons[p] == n) / 1024 for n in ('queued', 'queue-exec')}
-    waiting = [sum(memory(p)[k] for p in named('queue-session', 'queue-init')) / 1024 for k in (0, 1)]
+    waiting = [sum(memory(p)[k] for p in named('queue-session')) / 1024 for k in (0, 1)]
     print(f'idle {host} cpu_pct={cpu:.3f} rss_MiB={sum(rss.values()):.1f} queued_MiB={rss["queued"]:.1f} '
           f'queue_exec_MiB={rss["queue-exec"]:.1f} waiting_sessions_rss_MiB={waiting[0]:.1f} '
           f'waiting_sessions_pss_MiB={waiting[1]:.1f} secs={dt:.0f}')
