@@ -1,10 +1,12 @@
 //! End to end: Queue installed and running on hosts made of namespaces, looked at from outside only.
 //! One file per topic. Needs root; says so and fails without.
 
+mod hangs;
 mod join;
 mod launch;
 mod privilege;
 mod programs;
+mod terminal;
 mod world;
 
 use std::io::{self, Write};
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
     }
     let world = Arc::new(World::default());
     let mut trials = Vec::new();
-    for topic in [launch::trials, join::trials, privilege::trials, programs::trials] {
+    for topic in [launch::trials, join::trials, privilege::trials, programs::trials, hangs::trials, terminal::trials] {
         trials.extend(topic(&world));
     }
     let conclusion = run(&args, trials);

@@ -164,7 +164,7 @@ fn finish(mut running: Running) -> Result<()> {
     Ok(())
 }
 
-fn kill_all(c: &Cluster, k: usize, name: &str) -> Result<()> {
+pub(crate) fn kill_all(c: &Cluster, k: usize, name: &str) -> Result<()> {
     let list = named(c, k, name);
     ensure!(!list.is_empty(), "no {name} on h{k}");
     for pid in list {
@@ -176,7 +176,7 @@ fn kill_all(c: &Cluster, k: usize, name: &str) -> Result<()> {
 }
 
 /// Starts the daemons again and waits until commands run.
-fn restore(c: &Cluster) -> Result<()> {
+pub(crate) fn restore(c: &Cluster) -> Result<()> {
     for host in c.hosts() {
         if named(c, host.number(), "queued").is_empty() {
             install::run_queued(host)?;
