@@ -103,7 +103,7 @@ fn terminal(pty: PtyFor) -> wire::Pty {
     let modes = model
         .and_then(|n| termios::tcgetattr(sys::stdio(n)).ok())
         .map(|t| {
-            let t: libc::termios = t.into();
+            let t = plan::original(&t.into());
             // Without its keyboard, our terminal keeps its modes and does its own line ends.
             let oflag = if pty.fds[0] || !pty.fds[1] {
                 t.c_oflag

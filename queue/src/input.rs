@@ -40,6 +40,7 @@ pub struct Input {
     /// Whether it is a terminal.
     pub tty: bool,
     pipe: bool,
+    grown: bool,
 }
 
 impl Input {
@@ -52,7 +53,12 @@ impl Input {
             None if pipe => How::NoWait,
             None => How::Direct,
         };
-        Self { how, tty, pipe }
+        Self {
+            how,
+            tty,
+            pipe,
+            grown: false,
+        }
     }
 
     /// What to poll for reading.
@@ -73,7 +79,12 @@ impl Input {
             };
             match result {
                 Ok(0) => return Got::End,
-                Ok(n) => return Got::Bytes(n),
+                Ok(n) => {
+                    if n == buf.len() && self.pipe && !std::mem::replace(&mut self.grown, true) {
+                        crate::output::grow(0);
+                    }
+                    return Got::Bytes(n);
+                }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Got::Nothing,
                 // SIGTTIN is blocked, so the kernel says it this way.

@@ -35,8 +35,11 @@ const TRIES: usize = 3;
 const CONNECT_CHOSEN: Duration = Duration::from_secs(1);
 /// How long a host that the user named may take.
 const CONNECT_NAMED: Duration = Duration::from_secs(10);
-/// How long starting a session may take there (a slow name service).
-const ANSWER: Duration = Duration::from_secs(60);
+/// How long a host of our choice may take to start a session; then another one is tried. A session that comes
+/// too late finds nobody and runs nothing. A slow name service there says so sooner, after 8 s.
+const ANSWER_CHOSEN: Duration = Duration::from_secs(10);
+/// How long a host that the user named may take: more than its queued and its session grant each other.
+const ANSWER_NAMED: Duration = Duration::from_secs(30);
 /// How long TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 /// How long the local `queue-exec` may take, in seconds.
@@ -105,6 +108,7 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
         login: &run.login,
         hash,
         limit,
+        answer: if ours { ANSWER_CHOSEN } else { ANSWER_NAMED },
     };
     let mut before: Option<Failure> = None;
     loop {
@@ -154,6 +158,7 @@ struct Asker<'a> {
     login: &'a str,
     hash: [u8; 32],
     limit: Duration,
+    answer: Duration,
 }
 
 impl Asker<'_> {
@@ -179,12 +184,12 @@ impl Asker<'_> {
             wait(link.socket(), libc::POLLOUT, begun + self.limit)
                 .map_err(|e| self.unreachable(placed, &e))?;
         }
-        let answer = answer(&link, Instant::now() + ANSWER).map_err(|e| {
+        let answer = answer(&link, Instant::now() + self.answer).map_err(|e| {
             Fault::Host(Failure::own(match e {
                 LinkError::Timeout => {
                     format!(
                         "{host} accepted the connection and then said nothing for {} s",
-                        ANSWER.as_secs()
+                        self.answer.as_secs()
                     )
                 }
                 e => format!(

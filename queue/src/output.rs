@@ -7,7 +7,7 @@
 
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::write;
@@ -22,6 +22,15 @@ pub fn reopen(n: usize, access: OFlag) -> Option<OwnedFd> {
         Mode::empty(),
     )
     .ok()
+}
+
+/// Room of a pipe that has proved busy, in bytes.
+const BUSY_PIPE: i32 = 1 << 20;
+
+/// Gives the pipe behind a standard descriptor room for more. A refusal (the user's quota of pipe pages) costs
+/// only speed.
+pub fn grow(n: usize) {
+    let _ = fcntl(sys::stdio(n), FcntlArg::F_SETPIPE_SZ(BUSY_PIPE));
 }
 
 #[derive(Debug)]
@@ -43,6 +52,7 @@ pub struct Output {
     how: How,
     /// Whether somebody may wait for the end of what comes through it.
     pipe: bool,
+    grown: bool,
     waiting: Vec<u8>,
     start: usize,
 }
@@ -61,6 +71,7 @@ impl Output {
             n,
             how,
             pipe: matches!(kind, libc::S_IFIFO | libc::S_IFSOCK),
+            grown: false,
             waiting: Vec::new(),
             start: 0,
         }
@@ -137,6 +148,13 @@ impl Output {
         self.how = How::Direct;
     }
 
+    /// A pipe that was full once gets room for more: fewer wake-ups per byte for whoever reads it.
+    fn grow(&mut self) {
+        if self.pipe && !std::mem::replace(&mut self.grown, true) {
+            grow(self.n);
+        }
+    }
+
     /// Writes until it would have to wait.
     fn put(&mut self, data: &[u8]) -> Result<usize, Errno> {
         let mut done = 0;
@@ -156,6 +174,9 @@ impl Output {
             match result {
                 Ok(n) => {
                     done += n;
+                    if n < rest.len() {
+                        self.grow();
+                    }
                     // A short write means that it is full: asking again would only say so.
                     if n < rest.len() && !matches!(self.how, How::Direct | How::Pieces(_)) {
                         return Ok(done);

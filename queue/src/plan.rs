@@ -96,7 +96,55 @@ pub fn raw(modes: &libc::termios, output_too: bool) -> libc::termios {
     }
     m.c_cc[libc::VMIN] = 1;
     m.c_cc[libc::VTIME] = 0;
+    // What they were is kept in bits that mean nothing to a terminal, for others of us that come meanwhile.
+    m.c_iflag = (m.c_iflag & LOW) | (modes.c_iflag & LOW) << 16;
+    m.c_oflag = (m.c_oflag & LOW) | (modes.c_lflag & LOW) << 16;
+    m.c_lflag = (m.c_lflag & LFLAG)
+        | KEPT
+        | if modes.c_oflag & libc::OPOST != 0 {
+            KEPT_OPOST
+        } else {
+            0
+        };
     m
+}
+
+/// The bits that mean something in input and output flags.
+const LOW: libc::tcflag_t = 0xffff;
+/// Those in local flags.
+const LFLAG: libc::tcflag_t = 0x1_ffff;
+/// In local flags: the others hold what was there before [`raw`].
+const KEPT: libc::tcflag_t = 0x5154_0000;
+/// In local flags: `OPOST` was set.
+const KEPT_OPOST: libc::tcflag_t = 0x8000_0000;
+
+/// The modes that the terminal's user gave it: if another of us made it raw just now (eight recipes in one
+/// terminal), those that it had before; else these. Only `VMIN` and `VTIME` are not known any more.
+pub fn original(modes: &libc::termios) -> libc::termios {
+    let mut m = *modes;
+    m.c_iflag = modes.c_iflag >> 16;
+    m.c_oflag &= LOW & !libc::OPOST;
+    if modes.c_lflag & KEPT_OPOST != 0 {
+        m.c_oflag |= libc::OPOST;
+    }
+    m.c_lflag = (modes.c_lflag & LFLAG & !LOW) | modes.c_oflag >> 16;
+    // Kept bits alone prove nothing: `stty sane` leaves them when it ends raw modes.
+    if [true, false].iter().any(|both| same(&raw(&m, *both), modes)) {
+        return m;
+    }
+    m = *modes;
+    if m.c_lflag & !LFLAG & !KEPT_OPOST == KEPT {
+        m.c_iflag &= LOW;
+        m.c_oflag &= LOW;
+        m.c_lflag &= LFLAG;
+    }
+    m
+}
+
+/// Whether they are the same modes.
+pub fn same(a: &libc::termios, b: &libc::termios) -> bool {
+    (a.c_iflag, a.c_oflag, a.c_cflag, a.c_lflag, a.c_cc)
+        == (b.c_iflag, b.c_oflag, b.c_cflag, b.c_lflag, b.c_cc)
 }
 
 #[cfg(test)]
@@ -128,6 +176,38 @@ mod tests {
         ] {
             let got = pty(mode, &at(tty, foreground)).map(|p| p.fds.map(u8::from));
             assert_eq!(got, want, "{mode:?} {tty:?} {foreground}");
+        }
+    }
+
+    #[test]
+    fn raw_modes_tell_what_was_before() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut modes: libc::termios = nix::sys::termios::tcgetattr(&pty.slave).unwrap().into();
+        for (iflag, oflag, lflag) in [
+            (
+                libc::ICRNL | libc::IXON | libc::IUTF8,
+                libc::OPOST | libc::ONLCR,
+                0o105073,
+            ),
+            (
+                libc::INLCR,
+                libc::ONLCR,
+                libc::ISIG | libc::EXTPROC | libc::IEXTEN,
+            ),
+            (0, 0, 0),
+        ] {
+            (modes.c_iflag, modes.c_oflag, modes.c_lflag) = (iflag, oflag, lflag);
+            assert!(same(&original(&modes), &modes), "not raw");
+            for both in [true, false] {
+                let mut now = raw(&modes, both);
+                assert!(same(&original(&now), &modes));
+                assert!(same(&raw(&original(&now), both), &now));
+                // Changed by somebody else.
+                now.c_lflag |= libc::ECHOE | libc::ISIG;
+                now.c_iflag |= libc::ICRNL;
+                let seen = original(&now);
+                assert!(seen.c_lflag & libc::ISIG != 0 && seen.c_iflag & !LOW == 0);
+            }
         }
     }
 

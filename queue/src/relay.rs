@@ -383,7 +383,7 @@ impl Relay {
                     self.link.send_eof(Channel::Stdin).map(|()| 0)
                 }
             };
-            self.flush();
+            // Sent by the loop, once for all: the other end is woken up less often.
             match sent {
                 Ok(n) if n >= PLENTY => {}
                 Ok(_) => return,

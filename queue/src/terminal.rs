@@ -72,13 +72,14 @@ impl Terminal {
         let Ok(now) = tcgetattr(sys::stdio(0)) else {
             return false;
         };
-        let modes: libc::termios = now.clone().into();
-        let unchanged = self.raw.as_ref().is_some_and(|r| same(r, &modes));
+        let modes: libc::termios = now.into();
+        let unchanged = self.raw.as_ref().is_some_and(|r| plan::same(r, &modes));
         if !unchanged {
-            let raw = plan::raw(&modes, self.output_too);
+            let before = plan::original(&modes);
+            let raw = plan::raw(&before, self.output_too);
             // Raw already: another one of us has it (eight recipes in one terminal), and gives it back.
-            if !same(&raw, &modes) {
-                *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+            if !plan::same(&raw, &modes) {
+                *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(before.into());
                 let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &raw.into());
             }
             self.raw = Some(raw);
@@ -104,9 +105,4 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.leave();
     }
-}
-
-fn same(a: &libc::termios, b: &libc::termios) -> bool {
-    (a.c_iflag, a.c_oflag, a.c_cflag, a.c_lflag, a.c_cc)
-        == (b.c_iflag, b.c_oflag, b.c_cflag, b.c_lflag, b.c_cc)
 }

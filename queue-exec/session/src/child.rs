@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 /// The init process of this session.
 pub(crate) struct Init {
+    pid: i32,
     sock: OwnedFd,
     partial: Vec<u8>,
 }
@@ -43,11 +44,17 @@ impl Init {
                 unsafe { libc::_exit(i32::from(code != ExitCode::SUCCESS)) }
             }
             // It is never waited for: it outlives us, or its end is seen on the socket.
-            ForkResult::Parent { .. } => Ok(Self {
+            ForkResult::Parent { child } => Ok(Self {
+                pid: child.as_raw(),
                 sock: ours,
                 partial: Vec::new(),
             }),
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// For the poll.

@@ -479,9 +479,10 @@ impl Session {
                 if result != Pumped::Some {
                     break;
                 }
-                if !gone {
-                    self.link.flush()?;
-                }
+            }
+            // Once for what was read: the other end is woken up less often.
+            if !gone {
+                self.link.flush()?;
             }
             if result == Pumped::End {
                 let channel = s.channel;

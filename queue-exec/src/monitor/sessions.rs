@@ -150,9 +150,9 @@ impl Monitor {
                 if leave {
                     // From here on a restarted monitor must not kill what it left.
                     Record::remove(&self.layout.sessions(), nonce);
-                } else {
-                    self.kill_others(id);
                 }
+                // What is left of the tree otherwise is killed at the process's end, which follows at once: most
+                // have nothing left, and a look at each would cost every launch.
                 self.set_deadline(id, END_WITHIN);
             }
             (m, phase) => {
