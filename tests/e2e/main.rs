@@ -28,7 +28,14 @@ fn main() -> ExitCode {
     }
     let world = Arc::new(World::default());
     let mut trials = Vec::new();
-    for topic in [launch::trials, join::trials, privilege::trials, programs::trials, hangs::trials, terminal::trials] {
+    for topic in [
+        launch::trials,
+        join::trials,
+        privilege::trials,
+        programs::trials,
+        hangs::trials,
+        terminal::trials,
+    ] {
         trials.extend(topic(&world));
     }
     let conclusion = run(&args, trials);
