@@ -185,7 +185,7 @@ fn name_service(c: &Cluster) -> Result<()> {
     }
     // One that is only slow is waited for.
     let w = launch()?;
-    h.sh("echo >/srv/stuck/fifo").dir("/").ok()?;
+    h.sh(": >/srv/stuck/fifo").dir("/").ok()?;
     // Whoever else looked bob up had to be let go as well.
     let out = w.wait(LIMIT)?;
     ensure!(out.status == Status::Exit(0) && out.text() == "bob", "{out:?}");
@@ -228,11 +228,9 @@ fn frozen_daemon(c: &Cluster) -> Result<()> {
     let test = || -> Result<()> {
         // Before anybody knows, and afterwards.
         elsewhere(c, Duration::from_secs(20))?;
-        let out = queue(c, &["-h", "h2", "--", "true"])
-            .timeout(Duration::from_secs(80))
-            .run()?;
+        let out = queue(c, &["-h", "h2", "--", "true"]).run()?;
         fails(&out, &["h2"])?;
-        ensure!(out.elapsed < Duration::from_secs(65), "{:?}", out.elapsed);
+        ensure!(out.elapsed < Duration::from_secs(45), "{:?}", out.elapsed);
         elsewhere(c, SOON)
     };
     let result = test();
