@@ -2,12 +2,12 @@
 # hosts.sh up N | down | status
 #
 # Makes N "hosts" h1..hN on this machine, each a set of Linux namespaces (net, uts, mount, pid, ipc):
-#   - network: 10.77.0.K/24 on a bridge in a namespace of its own (qb-sw), no route further: nothing leaves it, and
+#   - network: 10.77.0.K/24 on a bridge in a namespace of its own (QB_NAME-sw), no route further: nothing leaves it, and
 #     the machine's own network gets no link, address or route;
 #   - a PID 1 of its own: killing that one process ends the host with everything in it;
 #   - /etc /var /root /home /srv are overlays over the machine's own, /run /tmp /dev/shm /dev/pts are private;
 #   - $QB/shared is seen by all at the same path;
-#   - the CPU time of everything in host K is counted in a cgroup qb-hK.
+#   - the CPU time of everything in host K is counted in a cgroup QB_NAME-hK.
 # The hosts of the tests (tests/harness) can do more; these measure more.
 # `up N` starts what is missing, `down` removes every trace.
 set -u
@@ -24,17 +24,17 @@ alive() { # K: is the first process of host K there?
 }
 
 up_switch() {
-  [ -e /run/netns/qb-sw ] || ip netns add qb-sw || die "ip netns add"
-  ip -n qb-sw link show br0 >/dev/null 2>&1 && return
-  ip -n qb-sw link add br0 type bridge || die "bridge"
-  ip -n qb-sw link set br0 type bridge stp_state 0 forward_delay 0
-  ip -n qb-sw link set br0 up
-  ip -n qb-sw link set lo up
+  [ -e "/run/netns/$QB_NAME-sw" ] || ip netns add "$QB_NAME-sw" || die "ip netns add"
+  ip -n "$QB_NAME-sw" link show br0 >/dev/null 2>&1 && return
+  ip -n "$QB_NAME-sw" link add br0 type bridge || die "bridge"
+  ip -n "$QB_NAME-sw" link set br0 type bridge stp_state 0 forward_delay 0
+  ip -n "$QB_NAME-sw" link set br0 up
+  ip -n "$QB_NAME-sw" link set lo up
 }
 
 first_process() { # K: the process that heads the pid namespace of host K
   local q net
-  net="net:[$(stat -Lc %i "/run/netns/qb-h$1")]"
+  net="net:[$(stat -Lc %i "/run/netns/$QB_NAME-h$1")]"
   for q in $(pgrep -x sleep); do
     [ "$(readlink "/proc/$q/ns/net" 2>/dev/null)" = "$net" ] &&
       [ "$(awk '/^NSpid:/{print $NF}' "/proc/$q/status" 2>/dev/null)" = 1 ] && echo "$q" && return
@@ -46,18 +46,18 @@ up_host() { # K
   local k=$1 d=$QB/h$1
   alive "$k" && return
   mkdir -p "$d" || die "mkdir $d"
-  ip netns del "qb-h$k" 2>/dev/null
-  ip netns add "qb-h$k" || die "netns h$k"
-  ip link add "qbt$k" netns qb-sw type veth peer name eth0 netns "qb-h$k" || die "veth h$k"
-  ip -n qb-sw link set "qbt$k" master br0 up
-  ip -n "qb-h$k" link set lo up
-  ip -n "qb-h$k" addr add "$NET.$k/24" dev eth0
-  ip -n "qb-h$k" link set eth0 up
+  ip netns del "$QB_NAME-h$k" 2>/dev/null
+  ip netns add "$QB_NAME-h$k" || die "netns h$k"
+  ip link add "qbt$k" netns "$QB_NAME-sw" type veth peer name eth0 netns "$QB_NAME-h$k" || die "veth h$k"
+  ip -n "$QB_NAME-sw" link set "qbt$k" master br0 up
+  ip -n "$QB_NAME-h$k" link set lo up
+  ip -n "$QB_NAME-h$k" addr add "$NET.$k/24" dev eth0
+  ip -n "$QB_NAME-h$k" link set eth0 up
   mkdir -p "$d"/{run,tmp} "$d"/up/{etc,var,root,home,srv} "$d"/wk/{etc,var,root,home,srv}
   chmod 1777 "$d/tmp"
-  mkdir -p "$CG/qb-h$k"
+  mkdir -p "$CG/$QB_NAME-h$k"
   # shellcheck disable=SC2016 # for the shell there
-  K=$k nsenter --net=/run/netns/qb-h"$k" \
+  K=$k nsenter --net=/run/netns/"$QB_NAME-h$k" \
     unshare --mount --uts --ipc --pid --fork --propagation private \
     bash -c '
       d=$QB/h$K
@@ -90,9 +90,9 @@ down_host() { # K
     kill -9 "$p"
     until_ok 10 "the end of h$k" test ! -d "/proc/$p"
   fi
-  ip netns del "qb-h$k" 2>/dev/null
+  ip netns del "$QB_NAME-h$k" 2>/dev/null
   # Groups that somebody in the host made inside go first.
-  [ ! -d "$CG/qb-h$k" ] || until_ok 5 "cgroup of h$k to be empty" gone_cgroup "$CG/qb-h$k"
+  [ ! -d "$CG/$QB_NAME-h$k" ] || until_ok 5 "cgroup of h$k to be empty" gone_cgroup "$CG/$QB_NAME-h$k"
 }
 gone_cgroup() { find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; [ ! -d "$1" ]; }
 
@@ -112,7 +112,7 @@ down)
   for d in "$QB"/h[0-9]*; do
     [ ! -d "$d" ] || down_host "${d##*/h}"
   done
-  ip netns del qb-sw 2>/dev/null
+  ip netns del "$QB_NAME-sw" 2>/dev/null
   rm -rf --one-file-system "$QB"/h[0-9]* "$QB/shared" "$QB/queue" "$QB/lock"
   rmdir "$QB" 2>/dev/null
   true ;;

@@ -6,6 +6,9 @@ B=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 QB=${QB:-/opt/queue-bench}
 export QB
 export NET=10.77.0
+# Namespaces and cgroups begin with this: two runs at once need a QB and a QB_NAME each.
+QB_NAME=${QB_NAME:-qb}
+export QB_NAME
 case $QB in
 /etc* | /var* | /root* | /home* | /run* | /tmp* | /srv*)
   echo "bench: QB=$QB would be hidden inside the hosts" >&2

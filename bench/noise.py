@@ -6,8 +6,9 @@ import glob, os, sys, time
 
 HZ = os.sysconf('SC_CLK_TCK')
 NCPU = os.cpu_count() or 1
-V1 = '/sys/fs/cgroup/cpuacct/qb-h*/cpuacct.usage'
-V2 = '/sys/fs/cgroup/qb-h*/cpu.stat'
+NAME = os.environ.get('QB_NAME', 'qb')
+V1 = f'/sys/fs/cgroup/cpuacct/{NAME}-h*/cpuacct.usage'
+V2 = f'/sys/fs/cgroup/{NAME}-h*/cpu.stat'
 
 def stat():
     f = [int(x) for x in open('/proc/stat').readline().split()[1:]]
@@ -21,13 +22,13 @@ def host_cpu():
             text = open(p).read()
         except OSError:
             continue
-        host = p.split('/')[-2][3:]
+        host = p.split('/')[-2][len(NAME) + 1:]
         d[host] = int(text) / 1e9 if p.endswith('usage') else int(text.split()[1]) / 1e6
     return d
 
 def in_host():
     try:
-        return 'qb-h' in open('/proc/self/cgroup').read()
+        return f'{NAME}-h' in open('/proc/self/cgroup').read()
     except OSError:
         return False
 

@@ -10,7 +10,7 @@ shift $((OPTIND - 1))
 k=${1#h}
 shift
 pid=$(cat "$QB/h$k/pid" 2>/dev/null) || { echo "on.sh: h$k is not up" >&2; exit 125; }
-[ -w "$CG/qb-h$k/cgroup.procs" ] && echo $$ >"$CG/qb-h$k/cgroup.procs"
+[ -w "$CG/$QB_NAME-h$k/cgroup.procs" ] && echo $$ >"$CG/$QB_NAME-h$k/cgroup.procs"
 unset SSH_AUTH_SOCK TMPDIR XDG_RUNTIME_DIR
 export HOME=/root USER=root LOGNAME=root PATH="$QB/queue/bin:$PATH:/usr/sbin:/sbin"
 ns=(nsenter -t "$pid" --mount --uts --ipc --net --pid)
