@@ -105,7 +105,9 @@ impl Exec {
 
 /// What to tell people when it is away.
 pub(crate) fn away(host: &str) -> String {
-    format!("queue-exec on {host} does not run: start it (systemctl start queue-exec)")
+    format!(
+        "queue-exec on {host} does not run: start it there (systemctl start queue-exec, or `queued run` anew)"
+    )
 }
 
 /// Keeps the connection.

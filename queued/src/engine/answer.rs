@@ -130,7 +130,7 @@ impl Engine {
 
     fn no_monitor(&self) -> String {
         format!(
-            "queue-exec on {} does not run: start it (systemctl start queue-exec)",
+            "queue-exec on {} does not run: start it there (systemctl start queue-exec, or `queued run` anew)",
             self.own.name
         )
     }
@@ -154,7 +154,7 @@ impl Engine {
         } else if self.monitor {
             String::new()
         } else {
-            "queue-exec does not run: start it (systemctl start queue-exec)".into()
+            "queue-exec does not run: start it (systemctl start queue-exec, or `queued run` anew)".into()
         };
         let own = HostInfo {
             name: self.own.name.clone(),
