@@ -92,14 +92,20 @@ impl Config {
     /// What is wrong with it.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         use std::io::Read as _;
-        let error = |text: String| ConfigError { file: file.to_owned(), at: None, text };
+        let error = |text: String| ConfigError {
+            file: file.to_owned(),
+            at: None,
+            text,
+        };
         let f = match std::fs::File::open(file) {
             Ok(f) => f,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(error(e.to_string())),
         };
         let mut text = String::new();
-        f.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|e| error(e.to_string()))?;
+        f.take(FILE_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(|e| error(e.to_string()))?;
         if text.len() as u64 > FILE_MAX {
             return Err(error("is too large for a configuration".into()));
         }
@@ -128,7 +134,10 @@ impl Config {
             return Err(key("state-dir", "state-dir must begin with /".into()));
         }
         for (name, value) in [("name", &c.name), ("advertise", &c.advertise)] {
-            if value.as_ref().is_some_and(|v| v.is_empty() || v.chars().any(|c| c.is_control() || c == ' ')) {
+            if value
+                .as_ref()
+                .is_some_and(|v| v.is_empty() || v.chars().any(|c| c.is_control() || c == ' '))
+            {
                 return Err(key(name, format!("{name} must be one word")));
             }
         }
@@ -148,7 +157,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 fn find_key(text: &str, key: &str) -> Option<(usize, usize)> {
     text.lines().enumerate().find_map(|(i, l)| {
         let rest = l.trim_start().strip_prefix(key)?;
-        rest.trim_start().starts_with('=').then(|| (i + 1, l.len() - l.trim_start().len() + 1))
+        rest.trim_start()
+            .starts_with('=')
+            .then(|| (i + 1, l.len() - l.trim_start().len() + 1))
     })
 }
 
@@ -177,15 +188,25 @@ mod tests {
     fn errors_name_the_place_and_what_is_allowed() {
         let e = parse("port = 1\n\nprot = 2\n").unwrap_err();
         assert!(e.starts_with("queued.toml:3:1: "), "{e}");
-        assert!(e.contains("unknown field `prot`") && e.contains("spawn-exec"), "{e}");
+        assert!(
+            e.contains("unknown field `prot`") && e.contains("spawn-exec"),
+            "{e}"
+        );
         let e = parse("port = 'x'").unwrap_err();
         assert!(e.starts_with("queued.toml:1:8: "), "{e}");
         let e = parse("log = 'loud'").unwrap_err();
         assert!(e.contains("warn") && e.starts_with("queued.toml:1:"), "{e}");
         assert!(parse("port = 70000").is_err());
-        assert_eq!(parse("\n  port = 0"), Err("queued.toml:2:3: port 0 is none: use 1 to 65535".into()));
+        assert_eq!(
+            parse("\n  port = 0"),
+            Err("queued.toml:2:3: port 0 is none: use 1 to 65535".into())
+        );
         assert!(parse("x = [").unwrap_err().starts_with("queued.toml:1:"));
-        assert!(parse("state-dir = 'a'").unwrap_err().starts_with("queued.toml:1:1: state-dir"));
+        assert!(
+            parse("state-dir = 'a'")
+                .unwrap_err()
+                .starts_with("queued.toml:1:1: state-dir")
+        );
         assert!(parse("name = 'a b'").is_err());
         assert!(parse("listen = ['localhost']").is_err());
     }
