@@ -10,7 +10,6 @@ use crate::sys;
 use libqueue::wire;
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, stat, umask};
-use nix::sys::termios;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
@@ -100,24 +99,22 @@ fn own_umask() -> u32 {
 fn terminal(pty: PtyFor) -> wire::Pty {
     // The first terminal among the descriptors that it stands for.
     let model = (0..3).find(|n| nix::unistd::isatty(sys::stdio(*n)).unwrap_or(false));
-    let modes = model
-        .and_then(|n| termios::tcgetattr(sys::stdio(n)).ok())
-        .map(|t| {
-            let t = plan::original(&t.into());
-            // Without its keyboard, our terminal keeps its modes and does its own line ends.
-            let oflag = if pty.fds[0] || !pty.fds[1] {
-                t.c_oflag
-            } else {
-                t.c_oflag & !libc::OPOST
-            };
-            wire::Termios {
-                iflag: t.c_iflag,
-                oflag,
-                cflag: t.c_cflag,
-                lflag: t.c_lflag,
-                cc: t.c_cc[..NCCS.min(t.c_cc.len())].to_vec(),
-            }
-        });
+    let modes = model.and_then(|n| sys::modes(sys::stdio(n))).map(|t| {
+        let t = plan::original(&t);
+        // Without its keyboard, our terminal keeps its modes and does its own line ends.
+        let oflag = if pty.fds[0] || !pty.fds[1] {
+            t.c_oflag
+        } else {
+            t.c_oflag & !libc::OPOST
+        };
+        wire::Termios {
+            iflag: t.c_iflag,
+            oflag,
+            cflag: t.c_cflag,
+            lflag: t.c_lflag,
+            cc: t.c_cc[..NCCS.min(t.c_cc.len())].to_vec(),
+        }
+    });
     let [stdin, stdout, stderr] = pty.fds;
     wire::Pty {
         stdin,

@@ -5,7 +5,7 @@
 //! written without waiting by a flag of the call; terminals and named pipes are opened once more for ourselves;
 //! regular files are simply written; what is left gets small pieces when `poll` says that there is room.
 
-use crate::sys;
+use crate::{sys, terminal};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
@@ -52,14 +52,16 @@ pub struct Output {
     how: How,
     /// Whether somebody may wait for the end of what comes through it.
     pipe: bool,
+    /// A terminal that gets plain lines, not what another terminal made of them.
+    plain: bool,
     grown: bool,
     waiting: Vec<u8>,
     start: usize,
 }
 
 impl Output {
-    /// Looks at what the descriptor is.
-    pub fn new(n: usize) -> Self {
+    /// Looks at what the descriptor is. `plain`: what comes for it has not been through a terminal.
+    pub fn new(n: usize, plain: bool) -> Self {
         let kind = fstat(sys::stdio(n)).map_or(0, |s| s.st_mode & libc::S_IFMT);
         let tty = kind == libc::S_IFCHR && nix::unistd::isatty(sys::stdio(n)).unwrap_or(false);
         let how = match kind {
@@ -71,6 +73,7 @@ impl Output {
             n,
             how,
             pipe: matches!(kind, libc::S_IFIFO | libc::S_IFSOCK),
+            plain: plain && tty,
             grown: false,
             waiting: Vec::new(),
             start: 0,
@@ -158,8 +161,17 @@ impl Output {
     /// Writes until it would have to wait.
     fn put(&mut self, data: &[u8]) -> Result<usize, Errno> {
         let mut done = 0;
+        let line_ends = self.plain && terminal::others_have_line_ends(sys::stdio(self.n));
         while done < data.len() {
-            let rest = &data[done..];
+            let mut rest = &data[done..];
+            if line_ends {
+                // Line by line, so that what is counted is what came. A carriage return too many does no harm.
+                match rest.iter().position(|b| *b == b'\n') {
+                    Some(0) => rest = b"\r\n",
+                    Some(n) => rest = &rest[..n],
+                    None => {}
+                }
+            }
             let result = match &self.how {
                 How::Direct => write(sys::stdio(self.n), rest),
                 How::NoWait => sys::write_nowait(sys::stdio(self.n), rest),
@@ -173,7 +185,11 @@ impl Output {
             };
             match result {
                 Ok(n) => {
-                    done += n;
+                    done += if rest == b"\r\n" && line_ends {
+                        n.saturating_sub(1)
+                    } else {
+                        n
+                    };
                     if n < rest.len() {
                         self.grow();
                     }

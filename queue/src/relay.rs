@@ -65,9 +65,9 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(n: usize) -> Self {
+    fn new(n: usize, pty: Option<PtyFor>) -> Self {
         Self {
-            output: Output::new(n),
+            output: Output::new(n, !pty.is_some_and(|p| p.fds[n] && p.fds[0])),
             broken: false,
             told: false,
             ended: false,
@@ -106,7 +106,7 @@ pub fn run(
         ),
         input: (!session.no_stdin).then(|| Input::new(facts.tty[0])),
         interrupted: false,
-        sinks: [Sink::new(1), Sink::new(2)],
+        sinks: [Sink::new(1, pty), Sink::new(2, pty)],
         tee,
         pty: pty.is_some(),
         size: terminal::size(),

@@ -217,3 +217,16 @@ pub fn exec(path: &CStr, argv: &[CString]) -> Errno {
     unsafe { libc::execv(path.as_ptr(), pointers.as_ptr()) };
     Errno::last()
 }
+
+/// The modes of a terminal, with all bits (nix keeps only those it knows).
+pub fn modes(fd: BorrowedFd<'_>) -> Option<libc::termios> {
+    let mut modes = std::mem::MaybeUninit::uninit();
+    // SAFETY: the call fills in one `termios` if it succeeds, and only then is it read.
+    unsafe { (libc::tcgetattr(fd.as_raw_fd(), modes.as_mut_ptr()) == 0).then(|| modes.assume_init()) }
+}
+
+/// Gives a terminal these modes, now.
+pub fn set_modes(fd: BorrowedFd<'_>, modes: &libc::termios) {
+    // SAFETY: the call reads one `termios`, and a descriptor that is no terminal is an error.
+    unsafe { libc::tcsetattr(fd.as_raw_fd(), libc::TCSANOW, modes) };
+}

@@ -6,16 +6,23 @@ use crate::plan;
 use crate::sys;
 use libqueue::wire::Winsize;
 use nix::libc;
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 /// Modes to go back to, for whoever ends this process (a panic's report as well). Set while raw.
-static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+static BEFORE: Mutex<Option<libc::termios>> = Mutex::new(None);
 
 /// Whether we are in the foreground of the terminal on standard input.
 pub fn in_foreground() -> bool {
     tcgetpgrp(sys::stdio(0)).is_ok_and(|g| g == getpgrp())
+}
+
+/// Whether line ends of plain lines are left to us there: another of us has the terminal for a command that
+/// does its own (of the recipes of `make -j`, one gets the terminal as its input).
+pub fn others_have_line_ends(fd: BorrowedFd<'_>) -> bool {
+    sys::modes(fd)
+        .is_some_and(|now| now.c_oflag & libc::OPOST == 0 && plan::original(&now).c_oflag & libc::OPOST != 0)
 }
 
 /// The window's size, from the first standard descriptor that has one.
@@ -37,7 +44,7 @@ pub fn restore() {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .take();
     if let Some(modes) = before {
-        let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &modes);
+        sys::set_modes(sys::stdio(0), &modes);
     }
 }
 
@@ -69,18 +76,17 @@ impl Terminal {
             self.forget();
             return false;
         }
-        let Ok(now) = tcgetattr(sys::stdio(0)) else {
+        let Some(modes) = sys::modes(sys::stdio(0)) else {
             return false;
         };
-        let modes: libc::termios = now.into();
         let unchanged = self.raw.as_ref().is_some_and(|r| plan::same(r, &modes));
         if !unchanged {
             let before = plan::original(&modes);
             let raw = plan::raw(&before, self.output_too);
             // Raw already: another one of us has it (eight recipes in one terminal), and gives it back.
             if !plan::same(&raw, &modes) {
-                *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(before.into());
-                let _ = tcsetattr(sys::stdio(0), SetArg::TCSANOW, &raw.into());
+                *BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(before);
+                sys::set_modes(sys::stdio(0), &raw);
             }
             self.raw = Some(raw);
         }
