@@ -247,7 +247,7 @@ impl Policy {
             Ok(ordinary)
         } else {
             Err(format!(
-                "{user} may not run as {login} here: a line 'login {user} {login}' in exec.conf would allow it"
+                "{user} may not run as {login} here: a line 'login {user} {login}' in exec.conf on the executing host would allow it, once queue-exec has got a SIGHUP"
             ))
         }
     }
@@ -272,9 +272,17 @@ impl Policy {
         if user != "root" && user != "*" && list.iter().any(|u| u == "*") {
             return Ok(false);
         }
+        // The whole line: one that names only this user would shut the others out.
+        let all: Vec<&str> = list
+            .iter()
+            .map(String::as_str)
+            .filter(|u| *u != "none")
+            .chain([user])
+            .collect();
         Err(format!(
-            "{} may not vouch for {user} here (by {where_}): a line 'vouch {0} {user}' in exec.conf would allow it",
-            source.name
+            "{0} may not vouch for {user} here (by {where_}): the line 'vouch {0} {1}' in exec.conf on the executing host would allow it, once queue-exec has got a SIGHUP",
+            source.name,
+            all.join(" ")
         ))
     }
 }

@@ -182,7 +182,7 @@ fn queue(args: &[OsString]) -> Result<Command, Failure> {
             "nothing to run: `queue -- COMMAND`, `queue HOST [COMMAND]` or `queue hosts`; `queue --help` tells more",
         )),
         (End::Nothing, ..) => Err(Failure::own(
-            "nothing to run: the command comes last, as in `queue [OPTIONS] -- COMMAND` or `queue [OPTIONS] HOST [COMMAND]`",
+            "nothing to run: the command comes last, as in `queue [OPTIONS] -- COMMAND`; `queue HOST` gives a login shell",
         )),
     }
 }

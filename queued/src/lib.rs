@@ -110,7 +110,7 @@ async fn reload(driver: &Driver) {
 /// it (a later `queued` finds it), or if it has sessions.
 async fn end(driver: &Driver, exec: &Exec) {
     notify::tell("STOPPING=1\n");
-    tracing::info!("ending; sessions go on");
+    tracing::info!("ending; sessions go on, and queue-exec with them (the next 'queued run' finds it)");
     let (tx, rx) = oneshot::channel();
     driver.send(Event::Stop(tx)).await;
     let _ = timeout(GOODBYE, rx).await;

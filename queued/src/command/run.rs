@@ -7,7 +7,7 @@ use crate::identity::{self, Identity};
 use crate::spawn::{self, Spawner};
 use crate::{account, listen, name};
 use anyhow::{Context as _, bail};
-use libqueue::config::LogLevel;
+use libqueue::config::{LogLevel, PORT};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -28,17 +28,22 @@ pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
     more_descriptors();
     let user = if site.root { Some(account::ensure()?) } else { None };
     if !identity::exists(&site.layout) {
+        // Before anything is written or started: a second installation beside another one ends here.
+        drop(listen::open(
+            &site.config.listen,
+            port.or(site.config.port).unwrap_or(PORT),
+        )?);
         set_up(&site)?;
     }
     if let Some(u) = &user {
         take_revocations(&site.layout, u)?;
     }
     run_dir(&site.layout, user.as_ref())?;
-    let spawner = queue_exec(&site)?;
     let identity = Identity::load(&site.layout)?;
     let context = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?
         .with_config_file(site.config_file.clone());
     let tcp = listen::open(&site.config.listen, context.port)?;
+    let spawner = queue_exec(&site)?;
     if let Some(u) = &user {
         account::become_user(u)?;
     }
