@@ -500,7 +500,9 @@ fn source() -> Result<PathBuf> {
     let script = format!(
         "set -eu; . /etc/os-release; apt={dir}/apt; rm -rf $apt; mkdir -p $apt/lists/partial $apt/cache/archives/partial $apt/new
          [ \"$ID\" = debian ] || {{ echo \"not a Debian machine\"; exit 1; }}
-         echo \"deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${{QUEUE_TEST_MIRROR:-http://deb.debian.org/debian}} $VERSION_CODENAME main\" >$apt/sources.list
+         # From where this machine has its packages.
+         mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed -n 's/^URIs: *\\([^ ]*\\).*/\\1/p; s/^deb \\(\\[[^]]*\\] *\\)\\{{0,1\\}}\\([^ ]*\\) .*/\\2/p' | grep -v security | head -n 1)
+         echo \"deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${{QUEUE_TEST_MIRROR:-$mirror}} $VERSION_CODENAME main\" >$apt/sources.list
          echo \"Dir::State::lists \\\"$apt/lists\\\"; Dir::Cache \\\"$apt/cache\\\"; Dir::Etc::sourcelist \\\"$apt/sources.list\\\"; Dir::Etc::sourceparts \\\"-\\\"; APT::Sandbox::User \\\"root\\\"; Acquire::Retries \\\"3\\\";\" >$apt/apt.conf
          export APT_CONFIG=$apt/apt.conf; cd $apt/new
          apt-get -qq update && apt-get -qq source --download-only {SOURCE}
