@@ -2,6 +2,7 @@
 //! know what the daemon does with it.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub enum LogLevel {
 }
 
 /// What `queued.toml` says. All keys are optional; a key that is not known is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Config {
     /// Name of this host for `init` and `join`, instead of its host name. Later the certificate says it.
@@ -47,6 +48,47 @@ pub struct Config {
     pub spawn_exec: bool,
     /// Directory of keys and members, instead of `/var/lib/queue` (or the user's own).
     pub state_dir: Option<PathBuf>,
+    /// What this host has beyond cores and memory, for `-R`: a size (`raid = "200G"`), a count (`matlab = 3`), or a
+    /// word (`room = "b12"`).
+    pub resources: BTreeMap<String, Resource>,
+    /// How fast a core is, compared with other hosts' (1.0).
+    pub power: f64,
+    /// At most so many sessions at once; 0: no limit of the daemon's.
+    pub max_sessions: u32,
+    /// `false`: commands of other hosts are refused here.
+    pub willing: bool,
+    /// GPUs, where they are not found by themselves.
+    pub gpus: Option<u32>,
+    /// Users, or groups written `@NAME`, who may see, end and drain everything.
+    pub operators: Operators,
+    /// Whether the authority's host says on the LAN where it is (mDNS), for tokens without an address.
+    pub mdns: bool,
+}
+
+/// Value of one key of `[resources]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Resource {
+    /// A count.
+    Count(u64),
+    /// A size or a word.
+    Text(String),
+}
+
+/// One name or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Operators {
+    /// `operators = "@wheel"`.
+    One(String),
+    /// `operators = ["alice", "@wheel"]`.
+    Many(Vec<String>),
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
 }
 
 impl Default for Config {
@@ -59,6 +101,13 @@ impl Default for Config {
             log: LogLevel::Info,
             spawn_exec: true,
             state_dir: None,
+            resources: BTreeMap::new(),
+            power: 1.0,
+            max_sessions: 0,
+            willing: true,
+            gpus: None,
+            operators: Operators::default(),
+            mdns: true,
         }
     }
 }

@@ -19,6 +19,9 @@ pub const KIND_MEMBER: u8 = b'M';
 pub const KIND_JOIN: u8 = b'J';
 /// Kind: a session; what follows is the [`SessionHello`], then TLS with the session process.
 pub const KIND_SESSION: u8 = b'S';
+/// Kind of connection: a request to the host itself (kill, drain), over TLS with the host's own key; then one
+/// frame [`ControlAsk`] and one frame [`ControlReply`].
+pub const KIND_CONTROL: u8 = b'C';
 
 /// Builds a preamble.
 pub fn preamble(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -45,6 +48,9 @@ pub struct SessionHello {
     /// Certificate of the source.
     #[prost(bytes = "vec", tag = "2")]
     pub source_cert: Vec<u8>,
+    /// What the command needs; the executing host grants it or refuses.
+    #[prost(message, optional, tag = "3")]
+    pub need: Option<Need>,
 }
 
 /// First thing on a session's connection from the executing host, in clear, before TLS: length (16-bit big
@@ -58,6 +64,10 @@ pub struct SessionAnswer {
     /// Why not, in one line.
     #[prost(string, tag = "2")]
     pub refused: String,
+    /// What kind of refusal: with [`ErrorCode::Full`], [`ErrorCode::Draining`] and [`ErrorCode::Unfit`] nothing
+    /// was begun, and another host may do.
+    #[prost(enumeration = "ErrorCode", tag = "3")]
+    pub code: i32,
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -67,7 +77,7 @@ pub struct SessionAnswer {
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
     /// What is asked.
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<request::Kind>,
 }
 
@@ -93,6 +103,15 @@ pub mod request {
         /// Who are you? Answered by `Status`.
         #[prost(message, tag = "5")]
         Status(super::Empty),
+        /// How each host would be judged for this: answered by [`reply::Kind::Explained`].
+        #[prost(message, tag = "6")]
+        Explain(super::Place),
+        /// All sessions of the cluster: answered by [`reply::Kind::Sessions`].
+        #[prost(message, tag = "7")]
+        Sessions(super::Empty),
+        /// A new key ring, signed by the authority: adopt it and spread it ([`Keys`](super::Keys)).
+        #[prost(message, tag = "8")]
+        Keys(super::Keys),
     }
 }
 
@@ -112,13 +131,19 @@ pub struct Place {
     /// Hosts not to take: the asker just tried them.
     #[prost(string, repeated, tag = "3")]
     pub avoid: Vec<String>,
+    /// What the command needs; absent: nothing in particular.
+    #[prost(message, optional, tag = "4")]
+    pub need: Option<Need>,
+    /// Wait until a host has room: [`reply::Kind::Waiting`] is said, perhaps several times, before the answer.
+    #[prost(bool, tag = "5")]
+    pub wait: bool,
 }
 
 /// Answers of the daemon to local programs.
 #[derive(Clone, PartialEq, Message)]
 pub struct Reply {
     /// The answer.
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<reply::Kind>,
 }
 
@@ -144,6 +169,15 @@ pub mod reply {
         /// About this daemon.
         #[prost(message, tag = "5")]
         Status(super::Status),
+        /// To a place request that waits: not yet, and why.
+        #[prost(message, tag = "6")]
+        Waiting(super::Waiting),
+        /// To an explain request.
+        #[prost(message, tag = "7")]
+        Explained(super::Explained),
+        /// To a request for sessions.
+        #[prost(message, tag = "8")]
+        Sessions(super::Sessions),
     }
 }
 
@@ -203,6 +237,12 @@ pub enum ErrorCode {
     Clone = 10,
     /// The clocks are too far apart.
     Clock = 11,
+    /// The host is being drained.
+    Draining = 12,
+    /// The host has no room now.
+    Full = 13,
+    /// The host can never do that.
+    Unfit = 14,
 }
 
 /// All hosts that the answering daemon knows, itself included, by name.
@@ -226,6 +266,10 @@ pub enum HostState {
     Up = 1,
     /// Does not answer.
     Down = 2,
+    /// It did not answer when it was asked last; others may still reach it.
+    Suspect = 3,
+    /// It said goodbye.
+    Left = 4,
 }
 
 /// One host.
@@ -258,6 +302,9 @@ pub struct HostInfo {
     /// Whether it is the answering host itself.
     #[prost(bool, tag = "9")]
     pub local: bool,
+    /// What does not change from minute to minute; absent: not known yet.
+    #[prost(message, optional, tag = "10")]
+    pub facts: Option<Facts>,
 }
 
 /// What a host says of its load.
@@ -284,6 +331,52 @@ pub struct Load {
     /// Sessions that run.
     #[prost(uint32, tag = "7")]
     pub sessions: u32,
+    /// Tasks that run or want to, averaged over about five seconds.
+    #[prost(double, tag = "8")]
+    pub running: f64,
+    /// Cores in use since the last report (0.0 to `cores`).
+    #[prost(double, tag = "9")]
+    pub busy: f64,
+    /// Pressure: per cent of the last 10 s in which some task waited for a core (PSI `some avg10`); 0 where the
+    /// kernel has no PSI.
+    #[prost(double, tag = "10")]
+    pub psi_cpu: f64,
+    /// The same for memory.
+    #[prost(double, tag = "11")]
+    pub psi_mem: f64,
+    /// The same for input and output.
+    #[prost(double, tag = "12")]
+    pub psi_io: f64,
+    /// Sessions started in the last seconds, each fading away (see the engine's `place`).
+    #[prost(double, tag = "13")]
+    pub starts: f64,
+    /// Cores that running sessions and jobs asked for.
+    #[prost(uint32, tag = "14")]
+    pub cores_reserved: u32,
+    /// Memory that they asked for, in bytes.
+    #[prost(uint64, tag = "15")]
+    pub mem_reserved: u64,
+    /// GPUs that they asked for.
+    #[prost(uint32, tag = "16")]
+    pub gpus_reserved: u32,
+    /// Free bytes where commands put their temporary files.
+    #[prost(uint64, tag = "17")]
+    pub disk_free: u64,
+    /// Disk space that they asked for, in bytes.
+    #[prost(uint64, tag = "18")]
+    pub disk_reserved: u64,
+    /// Nothing new is started there.
+    #[prost(bool, tag = "19")]
+    pub draining: bool,
+    /// Which [`Facts`] it goes with.
+    #[prost(uint64, tag = "20")]
+    pub facts: u64,
+    /// Batch jobs that run there.
+    #[prost(uint32, tag = "21")]
+    pub jobs: u32,
+    /// Rises with each report of a boot: an older one that comes late does not count.
+    #[prost(uint64, tag = "22")]
+    pub seq: u64,
 }
 
 /// About a daemon.
@@ -310,13 +403,376 @@ pub struct Status {
 }
 
 // ---------------------------------------------------------------------------------------------------------
+// Resources and placement.
+
+/// What a command needs of a host. Zero or empty: not said.
+#[derive(Clone, PartialEq, Message)]
+pub struct Need {
+    /// Cores, reserved while it runs.
+    #[prost(uint32, tag = "1")]
+    pub cores: u32,
+    /// Memory in bytes, reserved while it runs.
+    #[prost(uint64, tag = "2")]
+    pub mem: u64,
+    /// GPUs, reserved while it runs.
+    #[prost(uint32, tag = "3")]
+    pub gpus: u32,
+    /// Disk space in bytes, reserved while it runs.
+    #[prost(uint64, tag = "4")]
+    pub disk: u64,
+    /// What must hold for the host, in the language of `libqueue::expr`.
+    #[prost(string, tag = "5")]
+    pub expr: String,
+    /// The rsh form on a named host: an administrator's way into a host that is drained or full.
+    #[prost(bool, tag = "6")]
+    pub by_name: bool,
+    /// It only looks at other sessions ([`Look`]): nothing is counted.
+    #[prost(bool, tag = "7")]
+    pub look: bool,
+}
+
+/// The note that a daemon has queue-exec keep with a session that it granted.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionNote {
+    /// What was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub need: Option<Need>,
+    /// Number of the grant.
+    #[prost(uint64, tag = "2")]
+    pub grant: u64,
+    /// Which run of the daemon granted it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub boot: Vec<u8>,
+}
+
+/// What a host is, as long as its daemon's configuration stays the same.
+#[derive(Clone, PartialEq, Message)]
+pub struct Facts {
+    /// Names this set of facts; another one when any of them changes. Never 0.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Cores that may be used: the smaller of the machine's and the own cgroup's.
+    #[prost(uint32, tag = "2")]
+    pub cores: u32,
+    /// Memory in bytes: the smaller of the machine's and the own cgroup's.
+    #[prost(uint64, tag = "3")]
+    pub mem: u64,
+    /// Size in bytes of the disk for temporary files.
+    #[prost(uint64, tag = "4")]
+    pub disk: u64,
+    /// GPUs.
+    #[prost(message, repeated, tag = "5")]
+    pub gpus: Vec<Gpu>,
+    /// Architecture, as `uname -m`.
+    #[prost(string, tag = "6")]
+    pub arch: String,
+    /// Kernel release, as `uname -r`.
+    #[prost(string, tag = "7")]
+    pub kernel: String,
+    /// Distribution and its version, as `ID` and `VERSION_ID` of os-release: `debian-13`.
+    #[prost(string, tag = "8")]
+    pub os: String,
+    /// Labels and sized resources of `queued.toml`, as written there: `raid` = `200G`, `room` = `b12`.
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub resources: std::collections::BTreeMap<String, String>,
+    /// Power factor of `queued.toml`: how fast a core is, compared with others (1.0).
+    #[prost(double, tag = "10")]
+    pub power: f64,
+    /// At most so many sessions at once; 0: no limit.
+    #[prost(uint32, tag = "11")]
+    pub max_sessions: u32,
+    /// Version of its software.
+    #[prost(string, tag = "12")]
+    pub version_text: String,
+    /// Not willing: takes no work of others (`willing = false` in `queued.toml`).
+    #[prost(bool, tag = "13")]
+    pub unwilling: bool,
+}
+
+/// One GPU.
+#[derive(Clone, PartialEq, Message)]
+pub struct Gpu {
+    /// Model, for people.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Memory in bytes; 0: not known.
+    #[prost(uint64, tag = "2")]
+    pub mem: u64,
+}
+
+/// Why a place request still waits.
+#[derive(Clone, PartialEq, Message)]
+pub struct Waiting {
+    /// In one line.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// Requests of this host that come first.
+    #[prost(uint32, tag = "2")]
+    pub ahead: u32,
+}
+
+/// How the hosts are judged for a request.
+#[derive(Clone, PartialEq, Message)]
+pub struct Explained {
+    /// Each host, the best first, then those that are out of the question.
+    #[prost(message, repeated, tag = "1")]
+    pub hosts: Vec<Judged>,
+    /// The formula, for people.
+    #[prost(string, tag = "2")]
+    pub formula: String,
+    /// What would happen now, in one line.
+    #[prost(string, tag = "3")]
+    pub verdict: String,
+}
+
+/// How one host is judged.
+#[derive(Clone, PartialEq, Message)]
+pub struct Judged {
+    /// The host.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// Expected slowdown; lower is better.
+    #[prost(double, tag = "2")]
+    pub score: f64,
+    /// What the score is made of, in the formula's order.
+    #[prost(message, repeated, tag = "3")]
+    pub terms: Vec<Term>,
+    /// Why not; empty: it may be chosen.
+    #[prost(string, tag = "4")]
+    pub no: String,
+    /// Probability of being drawn first, 0 to 1.
+    #[prost(double, tag = "5")]
+    pub chance: f64,
+    /// Age of what is known of it, in milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub age_ms: u64,
+}
+
+/// One term of a score.
+#[derive(Clone, PartialEq, Message)]
+pub struct Term {
+    /// Its name in the formula.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value.
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    /// Where it comes from, for people.
+    #[prost(string, tag = "3")]
+    pub text: String,
+}
+
+/// Sessions that run.
+#[derive(Clone, PartialEq, Message)]
+pub struct Sessions {
+    /// Each of them.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: Vec<SessionInfo>,
+    /// Hosts that did not answer, each with the reason: their sessions are missing.
+    #[prost(string, repeated, tag = "2")]
+    pub silent: Vec<String>,
+}
+
+/// One session, as anybody may know it: no command line, no environment.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionInfo {
+    /// Its nonce. What people see is `s` and the first eight hexadecimal digits.
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    /// Where it runs.
+    #[prost(string, tag = "2")]
+    pub host: String,
+    /// Its local account there.
+    #[prost(string, tag = "3")]
+    pub login: String,
+    /// The user who started it, and where.
+    #[prost(string, tag = "4")]
+    pub user: String,
+    /// The host that he started it from.
+    #[prost(string, tag = "5")]
+    pub from: String,
+    /// When it began, in milliseconds since the epoch, by that host's clock.
+    #[prost(uint64, tag = "6")]
+    pub since_ms: u64,
+    /// CPU time of its processes that live, in milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub cpu_ms: u64,
+    /// Cores that it uses now.
+    #[prost(double, tag = "8")]
+    pub cpu_now: f64,
+    /// Resident memory in bytes.
+    #[prost(uint64, tag = "9")]
+    pub mem: u64,
+    /// Its processes.
+    #[prost(uint32, tag = "10")]
+    pub processes: u32,
+    /// What it asked for.
+    #[prost(message, optional, tag = "11")]
+    pub need: Option<Need>,
+    /// That host's clock at the answer, in milliseconds since the epoch: makes `since_ms` an age.
+    #[prost(uint64, tag = "12")]
+    pub clock_ms: u64,
+}
+
+/// Asks a session that runs as the user to look at others of his.
+#[derive(Clone, PartialEq, Message)]
+pub struct Look {
+    /// Nonces; empty: all of the user's on that host.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub sessions: Vec<Vec<u8>>,
+    /// Whether environments are wanted.
+    #[prost(bool, tag = "2")]
+    pub env: bool,
+}
+
+/// What it saw.
+#[derive(Clone, PartialEq, Message)]
+pub struct Looked {
+    /// Each session that the user may look at.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: Vec<LookedSession>,
+}
+
+/// One session, as its owner may know it.
+#[derive(Clone, PartialEq, Message)]
+pub struct LookedSession {
+    /// Its nonce.
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    /// Process id of the command on that host; 0: it has ended.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// Its arguments.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub argv: Vec<Vec<u8>>,
+    /// Its directory.
+    #[prost(bytes = "vec", tag = "4")]
+    pub cwd: Vec<u8>,
+    /// Its environment, where asked for and permitted.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub env: Vec<Vec<u8>>,
+    /// State of the command as in proc(5): `R`, `S`, `T`, ...
+    #[prost(string, tag = "6")]
+    pub state: String,
+    /// Its terminal, if any: `/dev/pts/3`.
+    #[prost(string, tag = "7")]
+    pub tty: String,
+}
+
+/// Asks the host itself for something.
+#[derive(Clone, PartialEq, Message)]
+pub struct ControlAsk {
+    /// The ticket; its request hash is that of `body`.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ticket: Vec<u8>,
+    /// Certificate of the host that signed it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub source_cert: Vec<u8>,
+    /// An encoded `queue_exec::protocol::Control`.
+    #[prost(bytes = "vec", tag = "3")]
+    pub body: Vec<u8>,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Message)]
+pub struct ControlReply {
+    /// Why not; absent: done.
+    #[prost(message, optional, tag = "1")]
+    pub error: Option<Error>,
+    /// What was done, for people.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Gossip: sealed datagrams between members. They never grant anything: any member can forge another's.
+
+/// Keys of the gossip, as the authority made them.
+#[derive(Clone, PartialEq, Message)]
+pub struct Keys {
+    /// Rises with each rotation.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// The current key, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: Vec<u8>,
+    /// The authority's signature over the version and the SHA-256 of the key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: Vec<u8>,
+}
+
+/// One datagram, after unsealing.
+#[derive(Clone, PartialEq, Message)]
+pub struct Gossip {
+    /// What it says.
+    #[prost(oneof = "gossip::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    pub kind: Option<gossip::Kind>,
+}
+
+/// What a datagram says.
+pub mod gossip {
+    use super::Oneof;
+
+    /// One kind.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// Membership (SWIM).
+        #[prost(bytes, tag = "1")]
+        Swim(Vec<u8>),
+        /// A load report.
+        #[prost(message, tag = "2")]
+        Report(super::Load),
+        /// What are you? Answered by `Facts`.
+        #[prost(message, tag = "3")]
+        FactsAsk(super::Empty),
+        /// What the sender is.
+        #[prost(message, tag = "4")]
+        Facts(super::Facts),
+        /// Would you take this now? Answered by `Word`.
+        #[prost(message, tag = "5")]
+        Ask(super::Ask),
+        /// The fresh word.
+        #[prost(message, tag = "6")]
+        Word(super::Word),
+    }
+}
+
+/// Would you take this now?
+#[derive(Clone, PartialEq, Message)]
+pub struct Ask {
+    /// Comes back with the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What is needed.
+    #[prost(message, optional, tag = "2")]
+    pub need: Option<Need>,
+}
+
+/// A fresh word.
+#[derive(Clone, PartialEq, Message)]
+pub struct Word {
+    /// Of the question.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Load at this moment, launches under way included.
+    #[prost(message, optional, tag = "2")]
+    pub load: Option<Load>,
+    /// Why not; empty: yes.
+    #[prost(string, tag = "3")]
+    pub no: String,
+    /// What kind of no.
+    #[prost(enumeration = "ErrorCode", tag = "4")]
+    pub code: i32,
+}
+
+// ---------------------------------------------------------------------------------------------------------
 // Member to member, over mutual TLS.
 
 /// What members tell each other.
 #[derive(Clone, PartialEq, Message)]
 pub struct Member {
     /// The message.
-    #[prost(oneof = "member::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "member::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: Option<member::Kind>,
 }
 
@@ -342,6 +798,25 @@ pub mod member {
         /// I am going, with a reason.
         #[prost(string, tag = "5")]
         Bye(String),
+        /// The gossip keys, signed by the authority.
+        #[prost(message, tag = "6")]
+        Keys(super::Keys),
+        /// On an errand: which sessions run there? Answered by `Sessions`.
+        #[prost(message, tag = "7")]
+        SessionsAsk(super::Empty),
+        /// The answer.
+        #[prost(message, tag = "8")]
+        Sessions(super::Sessions),
+        /// On an errand, to the authority's host: my certificate ends soon, I want a new one for the same keys.
+        /// Answered by `Renewed` or `Failed`.
+        #[prost(message, tag = "9")]
+        Renew(super::Empty),
+        /// The new certificate.
+        #[prost(bytes, tag = "10")]
+        Renewed(Vec<u8>),
+        /// An errand that failed, with the reason.
+        #[prost(string, tag = "11")]
+        Failed(String),
     }
 }
 
@@ -366,6 +841,9 @@ pub struct MemberHello {
     /// [`PROTOCOL`].
     #[prost(uint32, tag = "6")]
     pub protocol: u32,
+    /// An errand: one question, one answer, and the connection ends. It is no sign of life and no link.
+    #[prost(bool, tag = "7")]
+    pub errand: bool,
 }
 
 /// Members with their certificates.
@@ -466,6 +944,9 @@ pub struct JoinReply {
     /// The joiner's address as seen or confirmed by the member, `IP:PORT`.
     #[prost(string, tag = "6")]
     pub address: String,
+    /// The gossip keys.
+    #[prost(message, optional, tag = "7")]
+    pub keys: Option<Keys>,
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -527,6 +1008,9 @@ pub struct Launch {
     /// Name of the submitting host, for `QUEUE_SUBMIT_HOST`.
     #[prost(string, tag = "13")]
     pub submit_host: String,
+    /// Nothing is run: the session says what it sees of these sessions ([`Looked`]) and ends.
+    #[prost(message, optional, tag = "14")]
+    pub look: Option<Look>,
 }
 
 /// A resource limit. `u64::MAX` is infinity.
@@ -634,7 +1118,7 @@ pub mod to_session {
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSession {
     /// The message.
-    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<from_session::Kind>,
 }
 
@@ -663,6 +1147,9 @@ pub mod from_session {
         /// Something the user should know, in one line.
         #[prost(string, tag = "6")]
         Notice(String),
+        /// To a launch that only looks: what was seen. `Ended` follows.
+        #[prost(message, tag = "7")]
+        Looked(super::Looked),
     }
 }
 

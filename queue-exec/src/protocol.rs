@@ -42,6 +42,9 @@ pub enum Request {
         ticket: Vec<u8>,
         /// Certificate of the host that signed it.
         source_cert: Vec<u8>,
+        /// The daemon's own note about the session, at most [`NOTE_MAX`] bytes: kept with it, and said again with
+        /// [`Reply::SessionStarted`], so that a restarted daemon knows what was granted.
+        note: Vec<u8>,
     },
     /// The daemon of the authority's host: admit a host that showed a token.
     Admit {
@@ -69,6 +72,17 @@ pub enum Request {
     Watch,
     /// The daemon or root: read keys, certificates and policy from disk again.
     Reload,
+    /// The daemon: a user asks this host for something. The ticket is checked as that of a session; its request
+    /// hash is that of `body`, an encoded [`Control`]. Answered by [`Reply::Controlled`] once it is done (a kill:
+    /// once the session was told), or by [`Reply::Refused`].
+    Control {
+        /// The ticket as received.
+        ticket: Vec<u8>,
+        /// Certificate of the host that signed it.
+        source_cert: Vec<u8>,
+        /// The encoded request.
+        body: Vec<u8>,
+    },
     /// A session process that lost its monitor: take me back. Checked against the session's record and the
     /// kernel's word for the process.
     Adopt {
@@ -101,6 +115,14 @@ pub enum Reply {
         /// The new host's certificate.
         cert: Vec<u8>,
     },
+    /// To [`Request::Control`]: the asker may, and what the monitor has to do for it is done. What it does not
+    /// do itself (draining) is the daemon's.
+    Controlled {
+        /// Who asked: `alice@h1`.
+        by: String,
+        /// What he asked for.
+        control: Control,
+    },
     /// Done, nothing to tell.
     Done,
     /// Not done.
@@ -118,6 +140,14 @@ pub enum Reply {
         login: String,
         /// Process id of the session process.
         pid: u32,
+        /// The user on the host that it came from.
+        ruser: String,
+        /// That host.
+        rhost: String,
+        /// When it began, in milliseconds since the epoch.
+        since: u64,
+        /// The daemon's note.
+        note: Vec<u8>,
     },
     /// Event: a session ended.
     SessionEnded {
@@ -125,6 +155,28 @@ pub enum Reply {
         nonce: Nonce,
     },
 }
+
+/// What a user may ask a host for, beside a session. It is carried in a ticket's request hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// End a session: of one's own, or any as an operator.
+    Kill {
+        /// Which.
+        session: Nonce,
+        /// Only send this signal to it; 0: end it and its tree (HUP, TERM, KILL).
+        signal: u8,
+    },
+    /// Start nothing new on this host: operators only.
+    Drain {
+        /// Why, for people; may be empty.
+        reason: String,
+    },
+    /// Start things again.
+    Undrain,
+}
+
+/// Longest note about a session.
+pub const NOTE_MAX: usize = 1024;
 
 /// Kinds of refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +241,11 @@ impl Request {
                 .fixed(nonce)
                 .fixed(request)
                 .fixed(client_key),
-            Self::Start { ticket, source_cert } => w.u8(2).bytes(ticket).bytes(source_cert),
+            Self::Start {
+                ticket,
+                source_cert,
+                note,
+            } => w.u8(2).bytes(ticket).bytes(source_cert).bytes(note),
             Self::Admit {
                 token,
                 secret,
@@ -209,6 +265,11 @@ impl Request {
             Self::Watch => w.u8(5),
             Self::Reload => w.u8(6),
             Self::Adopt { nonce } => w.u8(7).fixed(nonce),
+            Self::Control {
+                ticket,
+                source_cert,
+                body,
+            } => w.u8(8).bytes(ticket).bytes(source_cert).bytes(body),
         };
         w.finish()
     }
@@ -228,6 +289,7 @@ impl Request {
             2 => Self::Start {
                 ticket: r.bytes(BLOB_MAX)?.to_vec(),
                 source_cert: r.bytes(BLOB_MAX)?.to_vec(),
+                note: r.bytes(NOTE_MAX)?.to_vec(),
             },
             3 => Self::Admit {
                 token: r.text(256)?,
@@ -252,6 +314,11 @@ impl Request {
             5 => Self::Watch,
             6 => Self::Reload,
             7 => Self::Adopt { nonce: r.fixed()? },
+            8 => Self::Control {
+                ticket: r.bytes(BLOB_MAX)?.to_vec(),
+                source_cert: r.bytes(BLOB_MAX)?.to_vec(),
+                body: r.bytes(BLOB_MAX)?.to_vec(),
+            },
             _ => return Err(Malformed("request to queue-exec")),
         };
         r.end()?;
@@ -274,10 +341,21 @@ impl Reply {
             Self::Admitted { cert } => w.u8(3).bytes(cert),
             Self::Done => w.u8(4),
             Self::Refused { code, text } => w.u8(5).u8(*code as u8).bytes(printable(text).as_bytes()),
-            Self::SessionStarted { nonce, login, pid } => {
-                w.u8(6).fixed(nonce).bytes(login.as_bytes()).u32(*pid)
+            Self::SessionStarted {
+                nonce,
+                login,
+                pid,
+                ruser,
+                rhost,
+                since,
+                note,
+            } => {
+                w.u8(6).fixed(nonce).bytes(login.as_bytes()).u32(*pid);
+                w.bytes(ruser.as_bytes()).bytes(rhost.as_bytes());
+                w.u64(*since).bytes(note)
             }
             Self::SessionEnded { nonce } => w.u8(7).fixed(nonce),
+            Self::Controlled { by, control } => w.u8(8).bytes(by.as_bytes()).bytes(&control.encode()),
         };
         w.finish()
     }
@@ -308,14 +386,67 @@ impl Reply {
                 nonce: r.fixed()?,
                 login: r.text(USER_MAX)?,
                 pid: r.u32()?,
+                ruser: r.text(USER_MAX)?,
+                rhost: r.text(NAME_MAX)?,
+                since: r.u64()?,
+                note: r.bytes(NOTE_MAX)?.to_vec(),
             },
             7 => Self::SessionEnded { nonce: r.fixed()? },
+            8 => Self::Controlled {
+                by: r.text(TEXT_MAX)?,
+                control: Control::decode(r.bytes(BLOB_MAX)?)?,
+            },
             _ => return Err(Malformed("reply of queue-exec")),
         };
         r.end()?;
         Ok((id, reply))
     }
 }
+
+const CONTROL: &[u8] = b"QUEUE control 1\0";
+
+impl Control {
+    /// The bytes that a ticket's request hash is made of.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new(CONTROL);
+        match self {
+            Self::Kill { session, signal } => w.u8(1).fixed(session).u8(*signal),
+            Self::Drain { reason } => w.u8(2).bytes(printable(reason).as_bytes()),
+            Self::Undrain => w.u8(3),
+        };
+        w.finish()
+    }
+
+    /// Reads what `encode` wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes, CONTROL, "control request")?;
+        let c = match r.u8()? {
+            1 => Self::Kill {
+                session: r.fixed()?,
+                signal: r.u8()?,
+            },
+            2 => Self::Drain {
+                reason: r.text(TEXT_MAX)?,
+            },
+            3 => Self::Undrain,
+            _ => return Err(Malformed("control request")),
+        };
+        r.end()?;
+        Ok(c)
+    }
+}
+
+/// A session as the monitor knows it, told to a session that looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The session.
+    pub nonce: Nonce,
+    /// Process id of its session process; the command's tree is below it.
+    pub pid: u32,
+}
+
+/// Most sessions told at once.
+pub const SEEN_MAX: usize = 1024;
 
 /// The monitor's half of the talk with a session process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -359,6 +490,18 @@ pub enum ToSession {
     },
     /// With a descriptor: another connection for the same session (resume, attach).
     Connection,
+    /// To [`FromSession::Look`]: the sessions that its user may look at.
+    Seen {
+        /// Each of them.
+        sessions: Vec<Seen>,
+    },
+    /// End the session as if its client had hung up.
+    Kill {
+        /// Who wants it, for the client: `alice@h1`.
+        by: String,
+        /// Only send this signal to the foreground group; 0: end it.
+        signal: u8,
+    },
 }
 
 /// The session's half.
@@ -383,6 +526,8 @@ pub enum FromSession {
         /// Leave the rest of the tree alone.
         leave: bool,
     },
+    /// Which sessions of my user (for an operator: of anybody) are there? Answered by [`ToSession::Seen`].
+    Look,
 }
 
 impl ToSession {
@@ -415,6 +560,14 @@ impl ToSession {
                 w.u32(*uid_min).u8(u8::from(*allow_root)).bytes(socket.as_bytes())
             }
             Self::Connection => w.u8(2),
+            Self::Seen { sessions } => {
+                w.u8(3).u32(sessions.len().min(SEEN_MAX) as u32);
+                for s in sessions.iter().take(SEEN_MAX) {
+                    w.fixed(&s.nonce).u32(s.pid);
+                }
+                &mut w
+            }
+            Self::Kill { by, signal } => w.u8(4).bytes(printable(by).as_bytes()).u8(*signal),
         };
         w.finish()
     }
@@ -440,6 +593,25 @@ impl ToSession {
                 socket: r.text(PATH_MAX)?,
             },
             2 => Self::Connection,
+            3 => {
+                let n = r.u32()? as usize;
+                if n > SEEN_MAX {
+                    return Err(Malformed("message to a session"));
+                }
+                let one = |r: &mut Reader<'_>| {
+                    Ok(Seen {
+                        nonce: r.fixed()?,
+                        pid: r.u32()?,
+                    })
+                };
+                Self::Seen {
+                    sessions: (0..n).map(|_| one(&mut r)).collect::<Result<_, Malformed>>()?,
+                }
+            }
+            4 => Self::Kill {
+                by: r.text(TEXT_MAX)?,
+                signal: r.u8()?,
+            },
             _ => return Err(Malformed("message to a session")),
         };
         r.end()?;
@@ -457,6 +629,7 @@ impl FromSession {
             Self::Failed { text } => w.u8(3).bytes(printable(text).as_bytes()),
             Self::KillTree => w.u8(4),
             Self::Ended { leave } => w.u8(5).u8(u8::from(*leave)),
+            Self::Look => w.u8(6),
         };
         w.finish()
     }
@@ -474,6 +647,7 @@ impl FromSession {
             },
             4 => Self::KillTree,
             5 => Self::Ended { leave: r.u8()? != 0 },
+            6 => Self::Look,
             _ => return Err(Malformed("message of a session")),
         };
         r.end()?;
@@ -512,6 +686,12 @@ mod tests {
             Request::Start {
                 ticket: vec![3; 9],
                 source_cert: vec![],
+                note: vec![4; 20],
+            },
+            Request::Control {
+                ticket: vec![3; 9],
+                source_cert: vec![5],
+                body: vec![4; 20],
             },
             Request::Admit {
                 token: "t".into(),
@@ -553,6 +733,23 @@ mod tests {
                 nonce: n,
                 login: "a".into(),
                 pid: 7,
+                ruser: "b".into(),
+                rhost: "h1".into(),
+                since: 1_700_000_000_000,
+                note: vec![1, 2, 3],
+            },
+            Reply::Controlled {
+                by: "alice@h1".into(),
+                control: Control::Kill {
+                    session: n,
+                    signal: 15,
+                },
+            },
+            Reply::Controlled {
+                by: "root@h1".into(),
+                control: Control::Drain {
+                    reason: "new disk".into(),
+                },
             },
             Reply::SessionEnded { nonce: n },
         ] {
@@ -577,11 +774,24 @@ mod tests {
         };
         assert_eq!(ToSession::decode(&claim.encode()), Ok(claim));
         for m in [
+            ToSession::Connection,
+            ToSession::Seen {
+                sessions: vec![Seen { nonce: n, pid: 9 }],
+            },
+            ToSession::Kill {
+                by: "bob@h2".into(),
+                signal: 0,
+            },
+        ] {
+            assert_eq!(ToSession::decode(&m.encode()), Ok(m));
+        }
+        for m in [
             FromSession::Ready { session_key: k },
             FromSession::Running,
             FromSession::Failed { text: "x".into() },
             FromSession::KillTree,
             FromSession::Ended { leave: true },
+            FromSession::Look,
         ] {
             assert_eq!(FromSession::decode(&m.encode()), Ok(m));
         }

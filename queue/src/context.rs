@@ -41,6 +41,7 @@ pub fn launch(run: &Run, pty: Option<PtyFor>, inherited: Inherited) -> Result<wi
         env.extend(run.set_env.iter().map(|e| e.as_bytes().to_vec()));
     }
     Ok(wire::Launch {
+        look: None,
         form: plan::form(&run.what) as i32,
         argv: match &run.what {
             What::Launch(v) | What::Shell(v) => bytes(v),

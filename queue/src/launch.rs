@@ -308,7 +308,15 @@ fn signed(monitor: &OwnedFd, path: &str) -> Result<(Vec<u8>, [u8; 32]), Failure>
                     target_key,
                 },
             ) => {
-                return Ok((SessionHello { ticket, source_cert }.encode_to_vec(), target_key));
+                return Ok((
+                    SessionHello {
+                        ticket,
+                        source_cert,
+                        need: None,
+                    }
+                    .encode_to_vec(),
+                    target_key,
+                ));
             }
             (1, Reply::Refused { text, .. }) => return Err(Failure::own(printable(&text))),
             (1, _) => return Err(strange()),

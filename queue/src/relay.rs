@@ -412,6 +412,7 @@ impl Relay {
                 });
                 self.stopping = None;
             }
+            from_session::Kind::Looked(_) => {}
             from_session::Kind::Notice(text) => {
                 say(&format!("{}: {text}", self.host), self.keys.is_raw());
             }

@@ -166,6 +166,7 @@ async fn answer(
         })))
         .await;
     Ok(JoinReply {
+        keys: driver.context().identity.keys.clone(),
         error: None,
         cert,
         roster: Some(Roster { members: roster }),

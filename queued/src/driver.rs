@@ -5,9 +5,10 @@ use crate::context::Context;
 use crate::engine::types::{AskId, ConnId, Effect, Effects, Entry, Input, Level, Now};
 use crate::engine::{Engine, Setup};
 use crate::exec::Exec;
+use crate::gossip::Gossip;
 use crate::identity::{self, Identity};
 use crate::{load, mesh};
-use libqueue::wire::{member, reply};
+use libqueue::wire::{self, member, reply};
 use queue_exec::protocol::{Reply, Request};
 use queue_exec::state::random;
 use std::collections::BTreeMap;
@@ -17,10 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
-/// Load reports are sent this often; they are the sign of life.
-pub(crate) const REPORT: Duration = Duration::from_secs(2);
-/// A change of the number of sessions is reported this soon.
-const SOON: Duration = Duration::from_millis(250);
+/// The load is measured this often; whether it is worth a report is the engine's.
+const MEASURE: Duration = Duration::from_secs(1);
 /// Events that wait for the driver.
 const QUEUE: usize = 1024;
 /// Messages that wait for one member; one that takes no more is cut off.
@@ -41,9 +40,22 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Question {
     /// Where to run.
-    Place(libqueue::wire::Place),
+    Place(wire::Place),
+    /// How hosts are judged for this.
+    Explain(wire::Place),
     /// All hosts.
     Hosts,
+}
+
+/// Who waits for an answer of the engine.
+#[derive(Debug)]
+enum Asker {
+    /// For one answer.
+    Once(oneshot::Sender<reply::Kind>),
+    /// For the answer, and before it for what there is to tell.
+    Stream(mpsc::Sender<reply::Kind>),
+    /// For a grant and its number.
+    Grant(oneshot::Sender<(AskId, reply::Kind)>),
 }
 
 /// What happens.
@@ -55,8 +67,11 @@ pub(crate) enum Event {
     Connected(ConnId, mpsc::Sender<Command>),
     /// A local program asks.
     Ask(Question, oneshot::Sender<reply::Kind>),
-    /// So many sessions run here.
-    Sessions(u32),
+    /// A local program asks, and waits as long as it takes; it is told meanwhile why. Dropping the receiver takes
+    /// the question back.
+    Wait(Question, mpsc::Sender<reply::Kind>),
+    /// May a session with this need start here? Answered with the number of the grant.
+    Grant(wire::Need, oneshot::Sender<(AskId, reply::Kind)>),
     /// Asks for all members, this host first.
     Roster(oneshot::Sender<Vec<Entry>>),
     /// Asks for the revocation list.
@@ -86,6 +101,20 @@ impl Driver {
     pub(crate) async fn ask(&self, q: Question) -> Option<reply::Kind> {
         let (tx, rx) = oneshot::channel();
         self.send(Event::Ask(q, tx)).await;
+        rx.await.ok()
+    }
+
+    /// Asks the engine, and waits as long as it takes.
+    pub(crate) async fn wait(&self, q: Question) -> mpsc::Receiver<reply::Kind> {
+        let (tx, rx) = mpsc::channel(16);
+        self.send(Event::Wait(q, tx)).await;
+        rx
+    }
+
+    /// Asks the engine for a grant; to be undone by [`Input::Ungrant`] if nothing comes of it.
+    pub(crate) async fn grant(&self, need: wire::Need) -> Option<(AskId, reply::Kind)> {
+        let (tx, rx) = oneshot::channel();
+        self.send(Event::Grant(need, tx)).await;
         rx.await.ok()
     }
 
@@ -126,14 +155,14 @@ struct Task {
     context: watch::Sender<Arc<Context>>,
     driver: Driver,
     exec: Option<Exec>,
+    gossip: Gossip,
     engine: Engine,
     start: Instant,
     conns: BTreeMap<ConnId, mpsc::Sender<Command>>,
-    asks: BTreeMap<AskId, oneshot::Sender<reply::Kind>>,
+    asks: BTreeMap<AskId, Asker>,
     next_ask: AskId,
-    sessions: u32,
     monitor: bool,
-    report_at: Instant,
+    measure_at: Instant,
 }
 
 /// Gets the task ready: the way to it is needed by those whom it needs.
@@ -168,21 +197,24 @@ impl Ready {
     }
 
     /// Runs until it is stopped.
-    pub(crate) async fn run(self, exec: Exec) {
+    pub(crate) async fn run(self, exec: Exec, gossip: Gossip) {
         let context = self.context.borrow().clone();
         let mut task = Task {
             engine: Engine::new(Duration::ZERO, setup(&context)),
             context: self.context,
             driver: self.driver,
             exec: Some(exec),
+            gossip,
             start: Instant::now(),
             conns: BTreeMap::new(),
             asks: BTreeMap::new(),
             next_ask: 1,
-            sessions: 0,
             monitor: false,
-            report_at: Instant::now() + SOON,
+            measure_at: Instant::now(),
         };
+        if let Some(keys) = context.identity.keys.clone() {
+            task.handle(Input::Keys(keys));
+        }
         task.run(self.events).await;
     }
 }
@@ -205,6 +237,7 @@ fn setup(c: &Context) -> Setup {
         version: env!("CARGO_PKG_VERSION").into(),
         members: members.clone(),
         revoked: revoked.clone(),
+        drain: c.identity.drain.clone(),
         seed: u64::from_ne_bytes(random()),
     }
 }
@@ -213,12 +246,12 @@ impl Task {
     async fn run(&mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             let wake = self.engine.wake().map(|t| self.start + t);
-            let next = wake.map_or(self.report_at, |w| w.min(self.report_at));
+            let next = wake.map_or(self.measure_at, |w| w.min(self.measure_at));
             let event = tokio::select! {
                 e = events.recv() => e,
                 () = sleep_until(next.into()) => {
-                    if Instant::now() >= self.report_at {
-                        self.report();
+                    if Instant::now() >= self.measure_at {
+                        self.measure();
                     } else {
                         self.handle(Input::Tick);
                     }
@@ -231,7 +264,7 @@ impl Task {
                     if let Input::Monitor(up) = input {
                         self.monitor = up;
                         self.handle(input);
-                        self.report();
+                        self.measure();
                     } else {
                         self.handle(input);
                     }
@@ -240,17 +273,21 @@ impl Task {
                     self.conns.insert(conn, tx);
                 }
                 Some(Event::Ask(question, tx)) => {
-                    let ask = self.next_ask;
-                    self.next_ask += 1;
-                    self.asks.insert(ask, tx);
-                    self.handle(match question {
-                        Question::Place(place) => Input::Place { ask, place },
-                        Question::Hosts => Input::Hosts { ask },
-                    });
+                    let ask = self.asker(Asker::Once(tx));
+                    self.handle(input(ask, question));
                 }
-                Some(Event::Sessions(n)) => {
-                    self.sessions = n;
-                    self.report_at = self.report_at.min(Instant::now() + SOON);
+                Some(Event::Wait(question, tx)) => {
+                    let driver = self.driver.clone();
+                    let ask = self.asker(Asker::Stream(tx.clone()));
+                    tokio::spawn(async move {
+                        tx.closed().await;
+                        driver.send(Event::Input(Input::Gone { ask })).await;
+                    });
+                    self.handle(input(ask, question));
+                }
+                Some(Event::Grant(need, tx)) => {
+                    let ask = self.asker(Asker::Grant(tx));
+                    self.handle(Input::Grant { ask, need });
                 }
                 Some(Event::Roster(tx)) => {
                     let _ = tx.send(self.engine.roster(""));
@@ -274,15 +311,18 @@ impl Task {
         self.start.elapsed()
     }
 
-    /// Measures, and says so to all members.
-    fn report(&mut self) {
-        self.report_at = Instant::now() + REPORT;
-        let mut load = load::measure(self.sessions);
-        if !self.monitor {
-            // Says to all: nothing can be run here.
-            load.cores = 0;
-        }
-        self.handle(Input::OwnLoad(load));
+    /// A new question's name.
+    fn asker(&mut self, asker: Asker) -> AskId {
+        let ask = self.next_ask;
+        self.next_ask += 1;
+        self.asks.insert(ask, asker);
+        ask
+    }
+
+    /// Measures, and tells the engine.
+    fn measure(&mut self) {
+        self.measure_at = Instant::now() + MEASURE;
+        self.handle(Input::OwnLoad(load::measure()));
     }
 
     fn handle(&mut self, input: Input) {
@@ -309,11 +349,32 @@ impl Task {
                 self.command(conn, Command::Close(bye));
                 self.conns.remove(&conn);
             }
-            Effect::Answer { ask, reply } => {
-                if let Some(tx) = self.asks.remove(&ask) {
-                    let _ = tx.send(reply);
+            Effect::Datagram { address, message } => self.gossip.send(&address, message),
+            Effect::Keys(keys) => {
+                self.gossip.adopt(&keys);
+                if let Err(e) = identity::keep_keys(&context.layout, &keys) {
+                    failed("the gossip keys", &e);
                 }
             }
+            Effect::KeepDrain(drain) => {
+                if let Err(e) = identity::keep_drain(&context.layout, drain.as_ref()) {
+                    failed("that this host is drained", &e);
+                }
+            }
+            Effect::Progress { ask, reply } => {
+                // Whoever does not listen misses what is only told; he gets the answer itself.
+                if let Some(Asker::Stream(tx)) = self.asks.get(&ask) {
+                    let _ = tx.try_send(reply);
+                }
+            }
+            Effect::Answer { ask, reply } => match self.asks.remove(&ask) {
+                Some(Asker::Once(tx)) => drop(tx.send(reply)),
+                Some(Asker::Grant(tx)) => drop(tx.send((ask, reply))),
+                Some(Asker::Stream(tx)) => {
+                    tokio::spawn(async move { tx.send(reply).await });
+                }
+                None => {}
+            },
             Effect::Keep(entry) => {
                 if let Err(e) = identity::keep(&context.layout, &entry) {
                     failed(&entry.host.name, &e);
@@ -380,8 +441,11 @@ impl Task {
             self.handle(Input::Stop);
             self.conns.clear();
             self.engine = Engine::new(self.now(), setup(&new));
+            if let Some(keys) = new.identity.keys.clone() {
+                self.handle(Input::Keys(keys));
+            }
             self.handle(Input::Monitor(self.monitor));
-            self.report();
+            self.measure();
             tracing::info!(
                 "now {} of cluster {}",
                 new.identity.own.name,
@@ -396,6 +460,14 @@ impl Task {
             });
         }
         Ok(())
+    }
+}
+
+fn input(ask: AskId, question: Question) -> Input {
+    match question {
+        Question::Place(place) => Input::Place { ask, place },
+        Question::Explain(place) => Input::Explain { ask, place },
+        Question::Hosts => Input::Hosts { ask },
     }
 }
 

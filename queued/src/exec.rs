@@ -2,15 +2,17 @@
 //! of sessions that start and end. Reconnects for ever. Knows the monitor's protocol; decides nothing.
 
 use crate::driver::{Driver, Event};
-use crate::engine::types::Input;
+use crate::engine::types::{AskId, Input, SessionId};
 use crate::spawn::Spawner;
+use libqueue::wire::{Need, SessionNote};
+use prost::Message as _;
 use queue_exec::client;
 use queue_exec::layout::Layout;
 use queue_exec::protocol::{PACKET_MAX, Reply, Request};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -44,23 +46,44 @@ struct Job {
 pub(crate) struct Exec {
     jobs: mpsc::Sender<Job>,
     up: watch::Receiver<bool>,
-    sessions: watch::Receiver<u32>,
+    sessions: Sessions,
     spawner: Arc<Mutex<Option<Spawner>>>,
 }
+
+/// A session as the monitor tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// Its nonce.
+    pub id: SessionId,
+    /// Local account.
+    pub login: String,
+    /// Process id of its session process.
+    pub pid: u32,
+    /// The user who started it.
+    pub user: String,
+    /// Where he did.
+    pub from: String,
+    /// When, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// What it was granted.
+    pub need: Need,
+}
+
+type Sessions = Arc<Mutex<BTreeMap<SessionId, Session>>>;
 
 impl Exec {
     /// Starts the task that keeps the connection. `spawner`: starts queue-exec again where we may.
     pub(crate) fn start(layout: Layout, driver: Driver, spawner: Option<Spawner>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (up_tx, up) = watch::channel(false);
-        let (sessions_tx, sessions) = watch::channel(0);
+        let sessions = Sessions::default();
         let spawner = Arc::new(Mutex::new(spawner));
         let keeper = Keeper {
             layout,
             driver,
             spawner: spawner.clone(),
             up: up_tx,
-            sessions: sessions_tx,
+            sessions: sessions.clone(),
         };
         tokio::spawn(keeper.run(queue));
         Self {
@@ -89,9 +112,15 @@ impl Exec {
         let _ = self.up.clone().wait_for(|up| *up).await;
     }
 
+    /// The sessions that run here.
+    pub(crate) fn sessions(&self) -> Vec<Session> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().cloned().collect()
+    }
+
     /// Ends the queue-exec that we started, unless sessions need it.
     pub(crate) fn end(&self) {
-        if *self.sessions.borrow() == 0
+        if self.sessions().is_empty()
             && let Some(s) = self
                 .spawner
                 .lock()
@@ -116,7 +145,7 @@ struct Keeper {
     driver: Driver,
     spawner: Arc<Mutex<Option<Spawner>>>,
     up: watch::Sender<bool>,
-    sessions: watch::Sender<u32>,
+    sessions: Sessions,
 }
 
 impl Keeper {
@@ -127,9 +156,9 @@ impl Keeper {
             match connect(&self.layout).await {
                 Ok(stream) => {
                     (pause, told) = (RETRY.0, false);
-                    self.tell(true, 0).await;
+                    self.tell(true).await;
                     let why = self.talk(&stream, &mut queue).await;
-                    self.tell(false, 0).await;
+                    self.tell(false).await;
                     match why {
                         Some(e) => tracing::error!("queue-exec went away: {e}"),
                         None => return,
@@ -168,22 +197,37 @@ impl Keeper {
         }
     }
 
-    async fn tell(&self, up: bool, sessions: u32) {
+    async fn tell(&self, up: bool) {
+        self.known().clear();
         self.driver.send(Event::Input(Input::Monitor(up))).await;
-        self.count(sessions).await;
         // Last: whoever waits for it finds the driver informed.
         let _ = self.up.send(up);
     }
 
-    async fn count(&self, sessions: u32) {
-        let _ = self.sessions.send(sessions);
-        self.driver.send(Event::Sessions(sessions)).await;
+    fn known(&self) -> MutexGuard<'_, BTreeMap<SessionId, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn started(&self, session: Session, grant: Option<AskId>) {
+        tracing::debug!("session {} of {} started", session.pid, session.login);
+        let (id, need) = (session.id, session.need.clone());
+        self.known().insert(id, session);
+        let input = Input::Started {
+            grant,
+            session: id,
+            need,
+        };
+        self.driver.send(Event::Input(input)).await;
+    }
+
+    async fn ended(&self, session: SessionId) {
+        self.known().remove(&session);
+        self.driver.send(Event::Input(Input::Ended { session })).await;
     }
 
     /// Until the connection ends (with why) or nobody can ask any more.
     async fn talk(&self, stream: &UnixStream, queue: &mut mpsc::Receiver<Job>) -> Option<io::Error> {
         let mut pending: BTreeMap<u32, oneshot::Sender<Result<Reply, Gone>>> = BTreeMap::new();
-        let mut sessions = BTreeSet::new();
         let mut id = 1u32;
         if let Err(e) = send(stream, &Request::Watch.encode(id), None).await {
             return Some(e);
@@ -201,15 +245,21 @@ impl Keeper {
                         Err(e) => return Some(e),
                     };
                     match (id, reply) {
-                        (0, Reply::SessionStarted { nonce, login, pid }) => {
-                            tracing::debug!("session {pid} of {login} started");
-                            sessions.insert(nonce);
-                            self.count(sessions.len() as u32).await;
+                        (0, Reply::SessionStarted { nonce, login, pid, ruser, rhost, since, note }) => {
+                            let note = SessionNote::decode(&note[..]).unwrap_or_default();
+                            let ours = note.boot == self.driver.context().boot;
+                            let session = Session {
+                                id: nonce,
+                                login,
+                                pid,
+                                user: ruser,
+                                from: rhost,
+                                since_ms: since,
+                                need: note.need.unwrap_or_default(),
+                            };
+                            self.started(session, ours.then_some(note.grant)).await;
                         }
-                        (0, Reply::SessionEnded { nonce }) => {
-                            sessions.remove(&nonce);
-                            self.count(sessions.len() as u32).await;
-                        }
+                        (0, Reply::SessionEnded { nonce }) => self.ended(nonce).await,
                         (id, reply) => match pending.remove(&id) {
                             Some(tx) => drop(tx.send(Ok(reply))),
                             None => if let Reply::Refused { text, .. } = reply {

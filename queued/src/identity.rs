@@ -2,13 +2,14 @@
 //! opens no connection and decides nothing. Nothing secret but the TLS key is here: the host key and the
 //! authority's key lie in queue-exec's room, which only root reads.
 
-use crate::engine::types::{Entry, Host, Revoked};
+use crate::engine::types::{Drain, Entry, Host, Revoked};
 use crate::verify::Verifier;
 use anyhow::{Context as _, bail};
 use libqueue::frame;
 use libqueue::tls::KeyPair;
-use libqueue::wire::RosterEntry;
+use libqueue::wire::{Keys, RosterEntry};
 use nix::unistd::{Gid, Uid, chown};
+use prost::Message as _;
 use queue_exec::cert::{HostCert, PublicKey, fingerprint};
 use queue_exec::layout::Layout;
 use queue_exec::state::write_atomic;
@@ -28,6 +29,10 @@ pub(crate) const MEMBERS: &str = "members";
 pub(crate) const REVOKED: &str = "revoked";
 /// The authority's public key.
 pub(crate) const AUTHORITY_PUB: &str = "authority.pub";
+/// The gossip keys, an encoded [`Keys`].
+pub(crate) const KEYS: &str = "gossip.keys";
+/// There while this host is drained: seconds since the epoch, who, and why, a line each.
+pub(crate) const DRAINED: &str = "drained";
 /// This host's certificate.
 pub(crate) const HOST_CERT: &str = "host.cert";
 
@@ -90,6 +95,47 @@ pub(crate) struct Identity {
     pub members: Vec<Entry>,
     /// The revocation list.
     pub revoked: Revoked,
+    /// The gossip keys, if there are any yet.
+    pub keys: Option<Keys>,
+    /// Why nothing new is started here, if so.
+    pub drain: Option<Drain>,
+}
+
+/// Writes the gossip keys down.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn keep_keys(layout: &Layout, keys: &Keys) -> anyhow::Result<()> {
+    write_atomic(&layout.queued_state().join(KEYS), &keys.encode_to_vec(), 0o600)?;
+    Ok(())
+}
+
+/// Writes down that this host is drained, or that it is no longer.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn keep_drain(layout: &Layout, drain: Option<&Drain>) -> anyhow::Result<()> {
+    let path = layout.queued_state().join(DRAINED);
+    match drain {
+        Some(d) => {
+            let text = format!("{}\n{}\n{}\n", d.since, d.by, d.reason.replace('\n', " "));
+            write_atomic(&path, text.as_bytes(), 0o600)?;
+        }
+        None => match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        },
+    }
+    Ok(())
+}
+
+fn read_drain(text: &str) -> Option<Drain> {
+    let mut lines = text.lines();
+    Some(Drain {
+        since: lines.next()?.parse().ok()?,
+        by: lines.next()?.to_owned(),
+        reason: lines.next().unwrap_or_default().to_owned(),
+    })
 }
 
 /// Whether this host was set up.
@@ -155,6 +201,21 @@ impl Identity {
                 .revocations(&b)
                 .with_context(|| format!("{} does not fit", dir.join(REVOKED).display()))?,
         };
+        let optional = |name: &str| match fs::read(dir.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            r => r
+                .map(Some)
+                .with_context(|| format!("cannot read {}", dir.join(name).display())),
+        };
+        let keys = optional(KEYS)?.and_then(|b| match Keys::decode(&b[..]) {
+            Ok(k) if verifier.keys(&k).is_ok() => Some(k),
+            // They come again from any member.
+            _ => {
+                tracing::warn!("{} does not fit: left out", dir.join(KEYS).display());
+                None
+            }
+        });
+        let drain = optional(DRAINED)?.and_then(|b| read_drain(&String::from_utf8_lossy(&b)));
         let own = Host {
             name: said.name,
             serial: said.serial,
@@ -168,6 +229,8 @@ impl Identity {
             tls,
             members,
             revoked,
+            keys,
+            drain,
         })
     }
 

@@ -13,9 +13,11 @@ mod admit;
 mod applicant;
 pub mod command;
 mod context;
+mod control;
 mod driver;
 mod engine;
 mod exec;
+mod gossip;
 mod handler;
 mod identity;
 mod listen;
@@ -32,7 +34,7 @@ use driver::{Driver, Event, Ready};
 use exec::Exec;
 use spawn::Spawner;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 async fn run(
     context: Arc<Context>,
     tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
     local: UnixListener,
     spawner: Option<Spawner>,
 ) -> anyhow::Result<()> {
@@ -56,13 +59,14 @@ async fn run(
     let ready = Ready::new(context.clone());
     let driver = ready.driver();
     let exec = Exec::start(context.layout.clone(), driver.clone(), spawner);
-    tokio::spawn(ready.run(exec.clone()));
+    let gossip = gossip::Gossip::start(&context, udp, driver.clone())?;
+    tokio::spawn(ready.run(exec.clone(), gossip));
     for s in tcp {
         let s = tokio::net::TcpListener::from_std(s).context("cannot listen")?;
         tokio::spawn(listen::serve(s, driver.clone(), exec.clone()));
     }
     let local = tokio::net::UnixListener::from_std(local).context("cannot listen")?;
-    tokio::spawn(handler::serve(local, driver.clone()));
+    tokio::spawn(handler::serve(local, driver.clone(), exec.clone()));
 
     {
         let (driver, exec) = (driver.clone(), exec.clone());

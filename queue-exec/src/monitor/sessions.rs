@@ -343,6 +343,10 @@ impl Monitor {
                     nonce: *nonce,
                     login: login.clone(),
                     pid: s.process.0.unsigned_abs(),
+                    ruser: String::new(),
+                    rhost: String::new(),
+                    since: 0,
+                    note: Vec::new(),
                 }),
                 _ => None,
             })

@@ -217,6 +217,7 @@ impl Host {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(LIMIT)).unwrap();
         let r = Request::Start {
+            note: Vec::new(),
             ticket: ticket.to_vec(),
             source_cert: source_cert.to_vec(),
         };

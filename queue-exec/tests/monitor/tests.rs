@@ -72,6 +72,7 @@ fn permits() {
         dry_run: false,
     };
     let start = Request::Start {
+        note: Vec::new(),
         ticket: vec![1],
         source_cert: vec![2],
     };
@@ -192,6 +193,7 @@ fn tickets() {
     .sign(&m.key);
     assert_eq!(refuse(&su, &m.cert, "may not run as bob"), Refusal::Policy);
     let without = h.ask(&Request::Start {
+        note: Vec::new(),
         ticket: bytes.clone(),
         source_cert: m.cert.clone(),
     });
@@ -419,6 +421,10 @@ fn watch() {
     let h = host();
     let m = h.member("h2");
     let started = |s: &crate::host::Talk| Reply::SessionStarted {
+        ruser: String::new(),
+        rhost: String::new(),
+        since: 0,
+        note: Vec::new(),
         nonce: s.nonce,
         login: "alice".into(),
         pid: s.pid as u32,

@@ -85,6 +85,8 @@ fn state(h: &HostInfo) -> &'static str {
         HostState::Unknown => "unknown",
         HostState::Up => "up",
         HostState::Down => "down",
+        HostState::Suspect => "suspect",
+        HostState::Left => "left",
     }
 }
 
@@ -223,6 +225,7 @@ mod tests {
             mem_total: 24 << 30,
             mem_available: 3 << 29,
             sessions: 3,
+            ..Load::default()
         };
         let up = HostInfo {
             name: "h1".into(),

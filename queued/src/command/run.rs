@@ -5,7 +5,7 @@ use super::{Site, init};
 use crate::context::Context;
 use crate::identity::{self, Identity};
 use crate::spawn::{self, Spawner};
-use crate::{account, listen, name};
+use crate::{account, gossip, listen, name};
 use anyhow::{Context as _, bail};
 use libqueue::config::{LogLevel, PORT};
 use nix::fcntl::{Flock, FlockArg};
@@ -43,6 +43,7 @@ pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
     let context = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?
         .with_config_file(site.config_file.clone());
     let tcp = listen::open(&site.config.listen, context.port)?;
+    let udp = gossip::open(&site.config.listen, context.port)?;
     let spawner = queue_exec(&site)?;
     if let Some(u) = &user {
         account::become_user(u)?;
@@ -53,7 +54,7 @@ pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(crate::run(Arc::new(context), tcp, local, spawner));
+    let result = runtime.block_on(crate::run(Arc::new(context), tcp, udp, local, spawner));
     let _ = fs::remove_file(site.layout.queued_socket());
     result
 }

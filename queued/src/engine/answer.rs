@@ -170,6 +170,7 @@ impl Engine {
             authority: self.authority,
             version: self.version.clone(),
             local: true,
+            facts: Some(self.facts.clone()),
         };
         let others = self.peers.values().map(|p| HostInfo {
             name: p.host.name.clone(),
@@ -186,6 +187,7 @@ impl Engine {
             authority: p.authority,
             version: p.version.clone(),
             local: false,
+            facts: None,
         });
         let mut hosts: Vec<HostInfo> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));

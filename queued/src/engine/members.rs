@@ -264,7 +264,7 @@ impl Engine {
             _ if refused && p.reason != text => out.log(Level::Error, format!("{name} refused us: {text}")),
             HostState::Unknown => out.log(Level::Info, format!("{name} does not answer yet: {text}")),
             HostState::Up => out.log(Level::Warn, format!("{name} is down: {text}")),
-            HostState::Down => {}
+            HostState::Down | HostState::Suspect | HostState::Left => {}
         }
         p.state = HostState::Down;
         p.reason = text;
@@ -351,6 +351,7 @@ impl Engine {
                 }
             }
             Message::Revocations(list) => self.revoke(list, out),
+            Message::Keys(keys) => self.new_keys(keys, out),
             Message::Bye(text) => {
                 self.conns.remove(&conn);
                 p.link = None;

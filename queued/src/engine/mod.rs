@@ -19,7 +19,7 @@ use libqueue::wire::{self, member};
 use rng::Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use types::{ConnId, Effect, Effects, Entry, Hello, Host, Input, Level, Message, Now, Revoked};
+use types::{ConnId, Drain, Effect, Effects, Entry, Hello, Host, Input, Level, Message, Now, Revoked};
 
 /// A host that says nothing for so long is down. Load reports, every 2 s, are the sign of life.
 pub(crate) const SILENCE: Duration = Duration::from_secs(6);
@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     pub members: Vec<Entry>,
     /// The revocation list that was written down.
     pub revoked: Revoked,
+    /// Why nothing new is started here, if so.
+    pub drain: Option<Drain>,
     /// Seed of the engine's lots.
     pub seed: u64,
 }
@@ -123,6 +125,12 @@ pub(crate) struct Engine {
     /// This host was removed from the cluster.
     expelled: bool,
     stopped: bool,
+    /// Why nothing new is started here, if so.
+    drain: Option<Drain>,
+    /// What this host is.
+    facts: wire::Facts,
+    /// The gossip keys.
+    keys: wire::Keys,
     rng: Rng,
 }
 
@@ -146,6 +154,9 @@ impl Engine {
             monitor: false,
             expelled,
             stopped: false,
+            drain: setup.drain,
+            facts: wire::Facts::default(),
+            keys: wire::Keys::default(),
             rng: Rng::new(setup.seed),
         };
         for m in setup.members {
@@ -186,6 +197,23 @@ impl Engine {
                     });
                 }
             }
+            Input::OwnFacts(facts) => self.facts = facts,
+            Input::OwnAddress(address) => self.advertised = address,
+            Input::Datagram { .. } => {}
+            Input::Keys(keys) => self.new_keys(keys, out),
+            Input::Grant { ask, .. } => out.push(Effect::Answer {
+                ask,
+                reply: wire::reply::Kind::Done(wire::Empty {}),
+            }),
+            Input::Ungrant { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Gone { .. } => {}
+            Input::Drain(drain) => {
+                self.drain.clone_from(&drain);
+                out.push(Effect::KeepDrain(drain));
+            }
+            Input::Explain { ask, .. } => out.push(Effect::Answer {
+                ask,
+                reply: wire::reply::Kind::Explained(wire::Explained::default()),
+            }),
             Input::Monitor(up) => self.monitor = up,
             Input::Joined(entry) => self.learn(now, entry, None, out),
             Input::Revoke(list) => self.revoke(list, out),
@@ -203,6 +231,21 @@ impl Engine {
             self.silent(now, out);
             self.dial(now, out);
         }
+    }
+
+    /// Newer keys are adopted, and passed on.
+    fn new_keys(&mut self, keys: wire::Keys, out: &mut Effects) {
+        if keys.version <= self.keys.version {
+            return;
+        }
+        self.keys = keys;
+        for conn in self.links() {
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Keys(self.keys.clone()),
+            });
+        }
+        out.push(Effect::Keys(self.keys.clone()));
     }
 
     /// When a `Tick` is due, if nothing else happens before.

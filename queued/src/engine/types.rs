@@ -71,6 +71,22 @@ pub(crate) enum Message {
     Revocations(Revoked),
     /// It goes, with the reason.
     Bye(String),
+    /// Gossip keys with a good signature.
+    Keys(wire::Keys),
+}
+
+/// Names a session: its nonce.
+pub(crate) type SessionId = [u8; 16];
+
+/// Why nothing new is started here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Drain {
+    /// Who wants it: `alice@h1`.
+    pub by: String,
+    /// Why, for people; may be empty.
+    pub reason: String,
+    /// Seconds since the epoch.
+    pub since: u64,
 }
 
 /// What happens to the engine.
@@ -123,10 +139,56 @@ pub(crate) enum Input {
         /// What.
         message: Message,
     },
-    /// This host's load was measured.
+    /// This host's load was measured. What the engine knows better (sessions, starts, reservations, draining,
+    /// facts, seq) it fills in itself.
     OwnLoad(wire::Load),
-    /// Whether this host's queue-exec answers.
+    /// What this host is, at the start and when it changed.
+    OwnFacts(wire::Facts),
+    /// This host is reached at another address from now on.
+    OwnAddress(String),
+    /// Whether this host's queue-exec answers. When it stops answering, all sessions are forgotten: it tells them
+    /// again.
     Monitor(bool),
+    /// A datagram came in that was sealed with the group's key. `from` is the serial number that its sender
+    /// claims, and any member can claim any.
+    Datagram {
+        /// Who it says it is from.
+        from: u64,
+        /// Where it came from, `IP:PORT`.
+        address: String,
+        /// What it says.
+        message: wire::gossip::Kind,
+    },
+    /// The authority's gossip keys: read from disk, or brought by a local program; the signature is good.
+    Keys(wire::Keys),
+    /// A session wants to start here: `Answer`ed with `Done` (granted and counted) or `Error`.
+    Grant {
+        /// The question; names the grant until `Started` or `Ungrant`.
+        ask: AskId,
+        /// What it needs.
+        need: wire::Need,
+    },
+    /// A granted session did not start.
+    Ungrant {
+        /// The grant.
+        ask: AskId,
+    },
+    /// A session runs here.
+    Started {
+        /// Of which grant, if this daemon granted it.
+        grant: Option<AskId>,
+        /// Which.
+        session: SessionId,
+        /// What it needs.
+        need: wire::Need,
+    },
+    /// A session ended here.
+    Ended {
+        /// Which.
+        session: SessionId,
+    },
+    /// Start nothing new here (`Some`), or again (`None`).
+    Drain(Option<Drain>),
     /// A host was admitted here, or found on disk.
     Joined(Entry),
     /// A list came in from a local program.
@@ -137,6 +199,18 @@ pub(crate) enum Input {
         ask: AskId,
         /// What is wanted.
         place: wire::Place,
+    },
+    /// A local program asks how hosts are judged for this; `Answer`ed with `Explained`.
+    Explain {
+        /// The question.
+        ask: AskId,
+        /// What is wanted.
+        place: wire::Place,
+    },
+    /// Whoever asked this no longer waits for the answer.
+    Gone {
+        /// The question.
+        ask: AskId,
     },
     /// A local program asks for all hosts.
     Hosts {
@@ -191,6 +265,24 @@ pub(crate) enum Effect {
         /// Said before closing, if anything.
         bye: Option<String>,
     },
+    /// Send a datagram. It may be lost.
+    Datagram {
+        /// The receiver's address, `IP:PORT`.
+        address: String,
+        /// What.
+        message: wire::gossip::Kind,
+    },
+    /// Tell a local program that its answer is not there yet: `Waiting`.
+    Progress {
+        /// Which question.
+        ask: AskId,
+        /// What to say.
+        reply: wire::reply::Kind,
+    },
+    /// Use these gossip keys from now on, and write them down.
+    Keys(wire::Keys),
+    /// Write down that this host is drained, or is no longer.
+    KeepDrain(Option<Drain>),
     /// Answer a local program.
     Answer {
         /// Which question.

@@ -1,13 +1,17 @@
 //! The local socket, `queued.sock`: one frame asks, one frame answers, as often as the program likes. Each
 //! kind of question has a file of its own. Knows who asks by the kernel's word; decides nothing about hosts.
 
+mod explain;
 mod hosts;
+mod keys;
 mod place;
 mod reload;
 mod revoke;
+mod sessions;
 mod status;
 
 use crate::driver::Driver;
+use crate::exec::Exec;
 use crate::mesh::read_frame_of;
 use libqueue::frame;
 use libqueue::wire::{self, ErrorCode, reply, request};
@@ -26,7 +30,7 @@ const EACH: usize = 512;
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Serves the socket, for ever.
-pub(crate) async fn serve(listener: UnixListener, driver: Driver) {
+pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec) {
     let users = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
     loop {
         let stream = match listener.accept().await {
@@ -50,9 +54,9 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver) {
             }
             *n += 1;
         }
-        let (driver, users) = (driver.clone(), users.clone());
+        let (driver, exec, users) = (driver.clone(), exec.clone(), users.clone());
         tokio::spawn(async move {
-            talk(stream, uid, &driver).await;
+            talk(stream, uid, &driver, &exec).await;
             let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(n) = users.get_mut(&uid) {
                 *n -= 1;
@@ -64,7 +68,7 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver) {
     }
 }
 
-async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver) {
+async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec) {
     loop {
         let question: wire::Request = match read_frame_of(&mut stream, QUESTION_MAX).await {
             Ok(q) => q,
@@ -76,7 +80,14 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver) {
             Err(_) => return,
         };
         let kind = match question.kind {
+            Some(request::Kind::Place(p)) if p.wait => match place::wait(p, &mut stream, driver).await {
+                Some(kind) => kind,
+                None => return,
+            },
             Some(request::Kind::Place(p)) => place::answer(p, driver).await,
+            Some(request::Kind::Explain(p)) => explain::answer(p, driver).await,
+            Some(request::Kind::Sessions(_)) => sessions::answer(driver, exec).await,
+            Some(request::Kind::Keys(keys)) => keys::answer(keys, driver).await,
             Some(request::Kind::Hosts(_)) => hosts::answer(driver).await,
             Some(request::Kind::Reload(_)) => reload::answer(uid, driver).await,
             Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver).await,
