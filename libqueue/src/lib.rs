@@ -5,6 +5,7 @@ pub mod config;
 pub mod exit;
 pub mod frame;
 pub mod link;
+pub mod seal;
 pub mod stream;
 pub mod tls;
 pub mod wire;
