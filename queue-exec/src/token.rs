@@ -5,12 +5,16 @@
 //! clear so that a person sees where it leads, an IPv6 address without its brackets (the port is always there,
 //! so the last colon divides), so that no shell finds anything to expand in it. The check is over everything
 //! before it: a truncated or mistyped token is told as such before anything is sent anywhere.
+//!
+//! `QJOIN1-lan-...`, without a port, is a token without an address: the joiner looks for the authority on its LAN.
 
 use crate::cert::Fingerprint;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 const PREFIX: &str = "QJOIN1";
+/// In the place of an address: there is none.
+const LAN: &str = "lan";
 /// Bytes of a token's id.
 pub const ID_LEN: usize = 5;
 /// Bytes of a token's secret.
@@ -24,7 +28,7 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// What a join token says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// `HOST:PORT` or `[IPV6]:PORT` of the authority's daemon.
+    /// `HOST:PORT` or `[IPV6]:PORT` of the authority's daemon. Empty: to be found on the LAN.
     pub address: String,
     /// Fingerprint that the authority must have.
     pub authority: Fingerprint,
@@ -77,7 +81,11 @@ impl std::error::Error for TokenError {}
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address: String = self.address.chars().filter(|c| !matches!(c, '[' | ']')).collect();
+        let address: String = if self.address.is_empty() {
+            LAN.to_owned()
+        } else {
+            self.address.chars().filter(|c| !matches!(c, '[' | ']')).collect()
+        };
         let body = format!(
             "{PREFIX}-{address}-{}-{}-{}",
             base32(&self.authority),
@@ -127,14 +135,18 @@ impl std::str::FromStr for Token {
             .strip_prefix(PREFIX)
             .and_then(|a| a.strip_prefix('-'))
             .ok_or(TokenError::Mistyped)?;
-        let (host, port) = address.rsplit_once(':').ok_or(TokenError::Mistyped)?;
-        if host.is_empty() || port.parse::<u16>().is_err() {
-            return Err(TokenError::Mistyped);
-        }
-        let address = if host.contains(':') {
-            format!("[{host}]:{port}")
+        let address = if address == LAN {
+            String::new()
         } else {
-            address.to_owned()
+            let (host, port) = address.rsplit_once(':').ok_or(TokenError::Mistyped)?;
+            if host.is_empty() || port.parse::<u16>().is_err() {
+                return Err(TokenError::Mistyped);
+            }
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                address.to_owned()
+            }
         };
         let authority = unbase32(print)
             .and_then(|v| v.try_into().ok())
@@ -215,11 +227,26 @@ mod tests {
             "[fe80::1%eth0]:7838",
             "[::1]:1",
             "node-1.my-site.example:65535",
+            "lan:7838",
+            "",
         ] {
             let word = token(a).to_string();
             assert!(!word.contains(['[', ']', '*', '?', ' ', '$', '\'']), "{word}");
             assert_eq!(word.parse(), Ok(token(a)), "{word}");
             assert_eq!(format!(" {word}\n").parse(), Ok(token(a)));
+        }
+    }
+
+    #[test]
+    fn one_for_the_lan_has_no_address() {
+        let word = token("").to_string();
+        assert!(word.starts_with("QJOIN1-lan-"), "{word}");
+        // Anything else has to have a port.
+        for other in ["LAN", "h1", "lan:"] {
+            let body = word.replace("-lan-", &format!("-{other}-"));
+            let body = &body[..body.len() - CHECK_CHARS - 1];
+            let word = format!("{body}-{}", checksum(body));
+            assert_eq!(word.parse::<Token>(), Err(TokenError::Mistyped), "{word}");
         }
     }
 

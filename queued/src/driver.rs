@@ -138,6 +138,11 @@ impl Driver {
     pub(crate) fn context(&self) -> Arc<Context> {
         self.context.borrow().clone()
     }
+
+    /// The same, and word of its changes.
+    pub(crate) fn contexts(&self) -> watch::Receiver<Arc<Context>> {
+        self.context.clone()
+    }
 }
 
 /// A member connection that still has something to say.

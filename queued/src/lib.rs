@@ -14,6 +14,7 @@ mod applicant;
 pub mod command;
 mod context;
 mod control;
+mod discover;
 mod driver;
 mod engine;
 mod exec;
@@ -75,6 +76,8 @@ async fn run(
             announce(&driver.context());
         });
     }
+    let (lan_stop, stop) = oneshot::channel();
+    let lan = tokio::spawn(discover::announce(driver.contexts(), stop));
     loop {
         tokio::select! {
             _ = term.recv() => break,
@@ -82,7 +85,9 @@ async fn run(
             _ = hangup.recv() => reload(&driver).await,
         }
     }
+    drop(lan_stop);
     end(&driver, &exec).await;
+    let _ = timeout(GOODBYE, lan).await;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::applicant::{self, Admission, Talk};
 use crate::engine::types::Entry;
 use crate::identity::{self, Cluster, Contents, Fresh, Identity};
 use crate::verify::Verifier;
-use crate::{address, spawn};
+use crate::{address, discover, spawn};
 use anyhow::{Context as _, bail};
 use libqueue::config::PORT;
 use libqueue::tls::KeyPair;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Join) -> anyhow::Result<()> {
     let alone = standing(&site.layout, &token)?;
 
     let keys = Keys::open(&site.layout)?;
-    let mut talk = applicant::connect(&token, &keys.tls)?;
+    let mut talk = reach(&token, &keys.tls)?;
     let wanted = JoinRequest {
         token: token.id.clone(),
         secret: token.secret.clone(),
@@ -105,6 +105,20 @@ pub(super) fn run(args: &Join) -> anyhow::Result<()> {
     talk.close();
     tell_daemons(&site);
     Ok(())
+}
+
+/// Connects with the authority's host: where the token says, or where it is found on the LAN.
+fn reach(token: &Token, tls: &KeyPair) -> anyhow::Result<Talk> {
+    if !token.address.is_empty() {
+        return applicant::connect(token, tls);
+    }
+    discover::find(&token.authority, |address| {
+        let token = Token {
+            address: address.to_string(),
+            ..token.clone()
+        };
+        applicant::connect(&token, tls)
+    })
 }
 
 fn read_token(arg: &str) -> anyhow::Result<String> {

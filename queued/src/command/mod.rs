@@ -95,6 +95,9 @@ struct Token {
     /// Only for a host of this name
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// Without an address: hosts in the same LAN find this one by multicast DNS
+    #[arg(long)]
+    lan: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use super::{Site, Token, note, say};
 use crate::context::Context;
 use crate::identity::{self, Identity};
-use crate::{admit, name};
+use crate::{admit, discover, name};
 use anyhow::bail;
 use libqueue::wire::{Empty, reply, request};
 use queue_exec::authority;
@@ -36,6 +36,9 @@ pub(super) fn run(args: &Token) -> anyhow::Result<()> {
     if let Some(h) = &args.host {
         name::check(h, true)?;
     }
+    if args.lan {
+        can_be_found(&site)?;
+    }
     let vouch: Vec<String> = args
         .vouch
         .iter()
@@ -55,13 +58,13 @@ pub(super) fn run(args: &Token) -> anyhow::Result<()> {
     };
     let bound = args.host.as_deref().map(str::to_ascii_lowercase);
     let made = authority::create_token(&site.layout, args.ttl, args.uses, &vouch, bound.as_deref())?;
-    if site.layout.root && address.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback()) {
+    if !args.lan && site.layout.root && address.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback()) {
         note(&format!(
             "{address} is reached from this machine only: see --advertise of 'queued init'"
         ));
     }
     let token = queue_exec::token::Token {
-        address,
+        address: if args.lan { String::new() } else { address },
         authority: made.authority,
         id: made.id,
         secret: made.secret,
@@ -76,6 +79,18 @@ pub(super) fn run(args: &Token) -> anyhow::Result<()> {
         "valid for {} and {hosts}; there: queued join TOKEN",
         admit::span(args.ttl.as_secs())
     ));
+    Ok(())
+}
+
+/// Whether hosts that have no address of ours could find us.
+fn can_be_found(site: &Site) -> anyhow::Result<()> {
+    let file = site.config_file.display();
+    if !site.config.mdns {
+        bail!("this host does not announce itself ('mdns = false' in {file}): make a token without --lan");
+    }
+    if !discover::heard_outside(&site.config) {
+        bail!("queued listens on loopback only ('listen' in {file}): no other host can join");
+    }
     Ok(())
 }
 
