@@ -97,6 +97,11 @@ impl Driver {
         let _ = self.events.send(e).await;
     }
 
+    /// Hands an event over if there is plenty of room: for what may be lost, and may come in floods.
+    pub(crate) fn offer(&self, e: Event) -> bool {
+        self.events.capacity() > QUEUE / 4 && self.events.try_send(e).is_ok()
+    }
+
     /// Asks the engine.
     pub(crate) async fn ask(&self, q: Question) -> Option<reply::Kind> {
         let (tx, rx) = oneshot::channel();
@@ -391,6 +396,7 @@ impl Task {
                 }
             }
             Effect::Revoked(bytes) => {
+                self.gossip.removed();
                 if let Err(e) = identity::keep_revoked(&context.layout, &bytes) {
                     failed("the revocation list", &e);
                 }
@@ -435,12 +441,16 @@ impl Task {
             && new.identity.cluster.name == old.identity.cluster.name
             && new.address() == old.address();
         let _ = self.context.send(new.clone());
+        self.gossip.renew(&new);
         if same {
             for m in new.identity.members.clone() {
                 self.handle(Input::Joined(m));
             }
             if !new.identity.revoked.bytes.is_empty() {
                 self.handle(Input::Revoke(new.identity.revoked.clone()));
+            }
+            if let Some(keys) = new.identity.keys.clone() {
+                self.handle(Input::Keys(keys));
             }
         } else {
             self.handle(Input::Stop);

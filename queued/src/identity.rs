@@ -31,6 +31,8 @@ pub(crate) const REVOKED: &str = "revoked";
 pub(crate) const AUTHORITY_PUB: &str = "authority.pub";
 /// The gossip keys, an encoded [`Keys`].
 pub(crate) const KEYS: &str = "gossip.keys";
+/// Which run of the daemon was the last one, in decimal.
+pub(crate) const BOOT: &str = "boot";
 /// There while this host is drained: seconds since the epoch, who, and why, a line each.
 pub(crate) const DRAINED: &str = "drained";
 /// This host's certificate.
@@ -108,6 +110,19 @@ pub(crate) struct Identity {
 pub(crate) fn keep_keys(layout: &Layout, keys: &Keys) -> anyhow::Result<()> {
     write_atomic(&layout.queued_state().join(KEYS), &keys.encode_to_vec(), 0o600)?;
     Ok(())
+}
+
+/// Names this run of the daemon: the time of its start in milliseconds since the epoch, but in any case more
+/// than that of the run before. Written down before it is used.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn next_boot(layout: &Layout) -> anyhow::Result<u64> {
+    let path = layout.queued_state().join(BOOT);
+    let last = fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok());
+    let boot = crate::mesh::clock_ms().max(last.map_or(0, |n: u64| n.saturating_add(1)));
+    write_atomic(&path, format!("{boot}\n").as_bytes(), 0o600)?;
+    Ok(boot)
 }
 
 /// Writes down that this host is drained, or that it is no longer.
