@@ -70,31 +70,49 @@ fn open_one(at: SocketAddr) -> nix::Result<std::net::UdpSocket> {
     Ok(s.into())
 }
 
-/// All sockets, in the event loop.
+/// One socket.
 #[derive(Debug)]
-pub(super) struct Sockets(Vec<(SocketAddr, Arc<UdpSocket>)>);
+struct Socket {
+    at: SocketAddr,
+    /// Sends without the event loop: what the kernel does not take at once is lost.
+    out: std::net::UdpSocket,
+    /// The same one, in the event loop.
+    back: Arc<UdpSocket>,
+}
+
+/// All sockets.
+#[derive(Debug)]
+pub(super) struct Sockets(Vec<Socket>);
 
 impl Sockets {
     /// Takes them into the event loop.
     pub(super) fn new(udp: Vec<std::net::UdpSocket>) -> io::Result<Self> {
-        let one = |s: std::net::UdpSocket| Ok((s.local_addr()?, Arc::new(UdpSocket::from_std(s)?)));
+        let one = |s: std::net::UdpSocket| {
+            Ok(Socket {
+                at: s.local_addr()?,
+                out: s.try_clone()?,
+                back: Arc::new(UdpSocket::from_std(s)?),
+            })
+        };
         udp.into_iter().map(one).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Each of them.
+    /// Each of them, for receiving.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<UdpSocket>> {
-        self.0.iter().map(|(_, s)| s)
+        self.0.iter().map(|s| &s.back)
     }
 
     /// Sends, or not: nothing waits.
     pub(super) fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let mut failed = io::ErrorKind::AddrNotAvailable.into();
         // From loopback one gets nowhere else.
-        let unlike = |own: &SocketAddr| own.ip().is_loopback() != to.ip().is_loopback();
+        let unlike = |s: &Socket| s.at.ip().is_loopback() != to.ip().is_loopback();
         for last in [false, true] {
-            for (own, socket) in self.0.iter().filter(|(own, _)| unlike(own) == last) {
-                let Some(to) = seen_from(own, to) else { continue };
-                match socket.try_send_to(datagram, to) {
+            for socket in self.0.iter().filter(|s| unlike(s) == last) {
+                let Some(to) = seen_from(&socket.at, to) else {
+                    continue;
+                };
+                match socket.out.send_to(datagram, to) {
                     Ok(_) => return Ok(()),
                     Err(e) => failed = e,
                 }
@@ -134,12 +152,12 @@ mod tests {
     #[tokio::test]
     async fn one_socket_serves_both_families() {
         let sockets = Sockets::new(open(&[], 0).unwrap()).unwrap();
-        let (at, socket) = &sockets.0[0];
+        let Socket { at, back, .. } = &sockets.0[0];
         let mut buf = [0; 8];
         for home in ["127.0.0.1", "::1"] {
             let to = SocketAddr::new(home.parse().unwrap(), at.port());
             if sockets.send(b"x", to).is_ok() {
-                let (n, from) = socket.recv_from(&mut buf).await.unwrap();
+                let (n, from) = back.recv_from(&mut buf).await.unwrap();
                 assert_eq!((n, from.ip().to_canonical()), (1, to.ip()));
             } else {
                 assert_eq!(home, "::1", "only IPv6 may be missing");
@@ -150,13 +168,13 @@ mod tests {
     #[tokio::test]
     async fn loopback_is_reached_from_loopback() {
         // Whatever the order: what is sent arrives.
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let free = || std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr();
+        let port = free().unwrap().port();
         let listen = ["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
         let sockets = Sockets::new(open(&listen, port).unwrap()).unwrap();
         let to: SocketAddr = format!("127.0.0.2:{port}").parse().unwrap();
         sockets.send(b"x", to).unwrap();
-        let (_, second) = &sockets.0[1];
+        let second = &sockets.0[1].back;
         assert_eq!(second.recv_from(&mut [0; 8]).await.unwrap().1.port(), port);
         let e = open(&listen, port).unwrap_err().to_string();
         assert!(e.contains("UDP port") && e.contains("another program"), "{e}");
