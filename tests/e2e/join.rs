@@ -19,7 +19,7 @@ type Hosts = Arc<OnceLock<Result<Mutex<Cluster>, String>>>;
 
 pub(crate) fn trials(_: &Arc<World>) -> Vec<Trial> {
     let hosts = Hosts::default();
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 15] = [
         ("join::second_host_in_ten_seconds", second_host_in_ten_seconds),
         ("join::not_a_token", not_a_token),
         ("join::mistyped_token", mistyped_token),
@@ -29,6 +29,7 @@ pub(crate) fn trials(_: &Arc<World>) -> Vec<Trial> {
         ("join::reused_token", reused_token),
         ("join::wrong_authority", wrong_authority),
         ("join::unreachable_address", unreachable_address),
+        ("join::found_on_the_lan", found_on_the_lan),
         ("join::clock_off_by_an_hour", clock_off_by_an_hour),
         ("join::name_is_a_verb", name_is_a_verb),
         ("join::name_is_taken", name_is_taken),
@@ -244,6 +245,37 @@ fn unreachable_address(c: &Cluster) -> Result<()> {
     refused(c, h, &out?, &[&t.address])?;
     ensure!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     Ok(())
+}
+
+fn found_on_the_lan(c: &Cluster) -> Result<()> {
+    let h = c.host(3);
+    let word = token(c, &["--lan"])?;
+    ensure!(word.starts_with("QJOIN1-lan-"), "{word}");
+    // Another cluster is announced here, too; it does not do.
+    c.isolate(1)?;
+    let out = join(h, &word);
+    c.heal()?;
+    refused(c, h, &out?, &["5 s", "5353", "other clusters: c5"])?;
+    let out = h
+        .command(["unshare", "--uts", "sh", "-c", "hostname spare && queued join -"])
+        .stdin(format!("{word}\n"))
+        .ok();
+    h.sh("rm -rf /var/lib/queue /etc/queue").ok()?;
+    let out = out?;
+    ensure!(out.text().contains("member of cluster c1"), "{out:?}");
+    ensure!(out.elapsed < Duration::from_secs(5), "{:?}", out.elapsed);
+    c.host(1).command(["queue", "hosts", "remove", "spare"]).ok()?;
+    // One that announces nothing makes no such token.
+    h.sh("install -d /etc/queue && echo 'mdns = false' >/etc/queue/queued.toml && queued init --name c3")
+        .ok()?;
+    let out = h.command(["queued", "token", "--lan"]).run();
+    h.sh("rm -rf /var/lib/queue /etc/queue").ok()?;
+    let out = out?;
+    ensure!(
+        out.status == Status::Exit(1) && out.error().contains("mdns = false"),
+        "{out:?}"
+    );
+    not_a_member(c, h)
 }
 
 /// The library that moves the clock of one program.
