@@ -3,9 +3,12 @@
 
 pub mod config;
 pub mod exit;
+pub mod expr;
 pub mod frame;
 pub mod link;
+pub mod resources;
 pub mod seal;
+pub mod size;
 pub mod stream;
 pub mod tls;
 pub mod wire;
