@@ -4,11 +4,13 @@
 //! Also compiled into a test (`tests/corpus`), which plays the corpus, and damaged copies of it, on every toolchain.
 
 use ed25519_dalek::SigningKey;
+use libqueue::expr::Expr;
+use libqueue::resources::{lacking, lookup};
 use libqueue::stream::{Channel, Event, Role, Stream};
-use libqueue::{frame, wire};
+use libqueue::{frame, size, wire};
 use prost::Message;
 use queue_exec::cert::{HostCert, Revocations, Vouch, fingerprint};
-use queue_exec::protocol::{FromSession, Reply, Request, ToSession};
+use queue_exec::protocol::{Control, FromSession, Reply, Request, ToSession};
 use queue_exec::ticket::{Grant, Ticket};
 
 /// One target.
@@ -17,10 +19,13 @@ pub type Target = fn(&[u8]);
 /// All targets; each has a folder in `corpus` and a file in `fuzz_targets`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("cert", cert),
+    ("expr", expr),
     ("frame", frame),
+    ("gossip", gossip),
     ("launch", launch),
     ("monitor", monitor),
     ("preamble", preamble),
+    ("size", size),
     ("stream", stream),
     ("ticket", ticket),
     ("token", token),
@@ -59,6 +64,58 @@ pub fn frame(data: &[u8]) {
     round_trip::<wire::JoinOffer>(data);
     round_trip::<wire::JoinRequest>(data);
     round_trip::<wire::JoinReply>(data);
+    round_trip::<wire::ControlAsk>(data);
+    round_trip::<wire::ControlReply>(data);
+}
+
+/// Datagrams between members, as they come and once opened.
+pub fn gossip(data: &[u8]) {
+    if let Some(head) = libqueue::seal::Head::parse(data) {
+        drop(format!("{head:?}"));
+    }
+    round_trip::<wire::Gossip>(data);
+}
+
+/// Expressions, looked up on a host that has a little.
+pub fn expr(data: &[u8]) {
+    let Ok(e) = std::str::from_utf8(data).unwrap_or_default().parse::<Expr>() else {
+        return;
+    };
+    assert_eq!(e.to_string().parse::<Expr>().as_ref(), Ok(&e));
+    let facts = wire::Facts {
+        cores: 8,
+        mem: 24 << 30,
+        arch: "x86_64".into(),
+        kernel: "6.12.4".into(),
+        resources: [("raid".to_owned(), "100G".to_owned())].into(),
+        ..wire::Facts::default()
+    };
+    let load = wire::Load::default();
+    let look = |name: &str| lookup(name, "h1", &facts, Some(&load));
+    assert_eq!(e.holds(&look), e.missing(&look).is_none());
+    let need = wire::Need {
+        expr: e.to_string(),
+        ..wire::Need::default()
+    };
+    // What an empty host can never do, no host does now.
+    if lacking(&need, "h1", &facts, None).is_some() {
+        assert!(!e.holds(&look), "{e}");
+    }
+}
+
+/// Sizes, and what is shown of them.
+pub fn size(data: &[u8]) {
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    match size::parse(text) {
+        // Shown with two digits at least: at most a tenth away.
+        Ok(bytes) => {
+            // The largest are rounded up to one more than there are.
+            let again = size::parse(&size::show(bytes)).unwrap_or(u64::MAX) as f64;
+            let bytes = bytes as f64;
+            assert!((again - bytes).abs() <= bytes * 0.1, "{text}: {bytes} {again}");
+        }
+        Err(e) => assert!(!e.contains('\n'), "{e}"),
+    }
 }
 
 /// First bytes of a connection.
@@ -192,6 +249,11 @@ pub fn monitor(data: &[u8]) {
         let harmless = m.encode(id);
         let (_, m) = Reply::decode(&harmless).expect("what we write can be read");
         assert_eq!(m.encode(id), harmless);
+    }
+    if let Ok(m) = Control::decode(data) {
+        // Texts are made harmless when they are written.
+        let harmless = m.encode();
+        assert_eq!(Control::decode(&harmless).map(|m| m.encode()), Ok(harmless));
     }
     if let Ok(m) = ToSession::decode(data) {
         assert_eq!(ToSession::decode(&m.encode()), Ok(m));

@@ -106,10 +106,11 @@ mod seeds {
 
     use ed25519_dalek::SigningKey;
     use libqueue::stream::{Channel, Role, Stream};
+    use libqueue::wire::gossip::Kind;
     use libqueue::{frame, wire};
     use prost::Message as _;
     use queue_exec::cert::{HostCert, Revocations, Vouch, fingerprint};
-    use queue_exec::protocol::{FromSession, Refusal, Reply, Request, ToSession};
+    use queue_exec::protocol::{Control, FromSession, Refusal, Reply, Request, ToSession};
     use queue_exec::ticket::{Grant, Ticket};
 
     pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
@@ -177,13 +178,54 @@ mod seeds {
             no_stdin: false,
             leave: false,
             submit_host: "h1".into(),
+            look: None,
+        };
+        let look = wire::Launch {
+            look: Some(wire::Look {
+                sessions: vec![vec![4; 16]],
+                env: true,
+            }),
+            ..wire::Launch::default()
         };
         let cert_bytes = cert.sign(&authority);
         let ticket_bytes = ticket.sign(&host_key);
         let hello = wire::SessionHello {
             ticket: ticket_bytes.clone(),
             source_cert: cert_bytes.clone(),
+            need: None,
         };
+        let need = wire::Need {
+            cores: 2,
+            mem: 4 << 30,
+            expr: "raid>=200G".into(),
+            ..Default::default()
+        };
+        let needing = wire::SessionHello {
+            need: Some(need.clone()),
+            ..hello.clone()
+        };
+        let facts = wire::Facts {
+            version: 7,
+            cores: 8,
+            mem: 24 << 30,
+            gpus: vec![wire::Gpu {
+                name: "A100".into(),
+                mem: 40 << 30,
+            }],
+            arch: "x86_64".into(),
+            resources: [("raid".to_owned(), "200G".to_owned())].into(),
+            power: 1.5,
+            ..Default::default()
+        };
+        let report = wire::Load {
+            load1: 0.5,
+            cores: 8,
+            mem_total: 24 << 30,
+            facts: 7,
+            seq: 9,
+            ..Default::default()
+        };
+        let gossip = |kind| wire::Gossip { kind: Some(kind) }.encode_to_vec();
         let ended = wire::FromSession {
             kind: Some(wire::from_session::Kind::Ended(wire::Ended {
                 code: Some(3),
@@ -196,8 +238,25 @@ mod seeds {
                 ..Default::default()
             })),
         };
+        let needing_place = wire::Request {
+            kind: Some(wire::request::Kind::Place(wire::Place {
+                need: Some(need),
+                wait: true,
+                ..Default::default()
+            })),
+        };
+        let kill = Control::Kill {
+            session: [4; 16],
+            signal: 15,
+        };
+        let asked = wire::ControlAsk {
+            ticket: ticket_bytes.clone(),
+            source_cert: cert_bytes.clone(),
+            body: kill.encode(),
+        };
         let member = wire::Member {
             kind: Some(wire::member::Kind::Hello(wire::MemberHello {
+                errand: false,
                 cert: cert_bytes.clone(),
                 address: "10.0.0.1:7838".into(),
                 boot: vec![1; 16],
@@ -279,9 +338,17 @@ mod seeds {
                 "session",
                 wire::preamble(wire::KIND_SESSION, &hello.encode_to_vec()),
             ),
+            (
+                "preamble",
+                "need",
+                wire::preamble(wire::KIND_SESSION, &needing.encode_to_vec()),
+            ),
             ("preamble", "member", wire::preamble(wire::KIND_MEMBER, &[])),
             ("frame", "requests", frames),
             ("frame", "member", member.encode_to_vec()),
+            ("frame", "need", frame::encode(&needing_place)),
+            ("frame", "control", asked.encode_to_vec()),
+            ("launch", "look", look.encode_to_vec()),
             ("launch", "launch", launch.encode_to_vec()),
             ("launch", "ended", ended.encode_to_vec()),
             ("stream", "to-session", to_session(&launch.encode_to_vec())),
@@ -294,6 +361,7 @@ mod seeds {
                 Request::Start {
                     ticket: vec![1; 40],
                     source_cert: vec![2; 40],
+                    note: vec![3; 20],
                 }
                 .encode(3),
             ),
@@ -302,6 +370,17 @@ mod seeds {
                 "revoke",
                 Request::Revoke { list: vec![3; 40] }.encode(4),
             ),
+            (
+                "monitor",
+                "control",
+                Request::Control {
+                    ticket: vec![1; 40],
+                    source_cert: vec![2; 40],
+                    body: kill.encode(),
+                }
+                .encode(5),
+            ),
+            ("monitor", "kill", kill.encode()),
             ("monitor", "refused", refused.encode(1)),
             (
                 "monitor",
@@ -325,6 +404,21 @@ mod seeds {
                 "queued.toml",
                 b"port = 7838\nlisten = [\"0.0.0.0\"]\nlog = \"info\"\n".to_vec(),
             ),
+            (
+                "token",
+                "resources.toml",
+                b"power = 1.5\noperators = ['alice', '@wheel']\n[resources]\nraid = '200G'\nmatlab = 3\n"
+                    .to_vec(),
+            ),
+            ("gossip", "report", gossip(Kind::Report(report))),
+            ("gossip", "facts", gossip(Kind::Facts(facts))),
+            ("expr", "size", b"raid>=200G && arch==x86_64".to_vec()),
+            (
+                "expr",
+                "all",
+                b"!(gpu || kernel<6.1), host~gpu[0-9]* && room='b 12'".to_vec(),
+            ),
+            ("size", "size", b"1.5TiB".to_vec()),
         ]
     }
 
