@@ -10,6 +10,7 @@ pub mod client;
 pub mod codec;
 pub mod layout;
 mod ledger;
+pub mod operators;
 pub mod policy;
 pub mod protocol;
 pub mod state;

@@ -21,20 +21,24 @@ The privileged helper of queued; started by queued or by systemd.
   --run DIR           /run/queue
   --config DIR        /etc/queue
   --ready-fd N        write READY and a newline to descriptor N when usable
-  --lookup PROGRAM    look names of uids up with PROGRAM --print-user UID
+  --lookup PROGRAM    look names of uids up with PROGRAM --print-user UID, accounts with --print-account NAME
   --print-user UID    print the name of a uid, and exit
+  --print-account NAME
+                      print the uid and the groups of an account, and exit
   --help, --version
 ";
 
 enum Command {
     Run(Options),
     PrintUser(u32),
+    PrintAccount(String),
     Say(String),
 }
 
 fn main() -> ExitCode {
     match parse(std::env::args_os().skip(1)) {
         Ok(Command::PrintUser(uid)) => ExitCode::from(monitor::print_user(uid) as u8),
+        Ok(Command::PrintAccount(name)) => ExitCode::from(monitor::print_account(&name) as u8),
         Ok(Command::Say(text)) => ExitCode::from(u8::from(io::stdout().write_all(text.as_bytes()).is_err())),
         Ok(Command::Run(options)) => match monitor::run(options) {
             Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +75,12 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
                 return uid
                     .map(Command::PrintUser)
                     .ok_or_else(|| "--print-user needs a number".to_owned());
+            }
+            "--print-account" => {
+                return match value()?.into_string() {
+                    Ok(name) => Ok(Command::PrintAccount(name)),
+                    Err(_) => Err("--print-account needs a name".to_owned()),
+                };
             }
             "--help" => return Ok(Command::Say(USAGE.into())),
             "--version" => {

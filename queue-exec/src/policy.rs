@@ -16,6 +16,7 @@
 //! ```
 
 use crate::cert::{HostCert, USER_MAX, Vouch};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
@@ -72,6 +73,30 @@ pub struct Allowed {
     pub root: bool,
 }
 
+impl Allowed {
+    /// Whether it fits the account's uid.
+    pub fn fits(&self, uid: u32) -> bool {
+        match uid {
+            0 => self.root,
+            n => n >= self.uid_min,
+        }
+    }
+}
+
+const ROOT: Allowed = Allowed {
+    uid_min: 0,
+    root: true,
+};
+
+/// Somebody who asks this host itself for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// What has to hold for his account.
+    pub allowed: Allowed,
+    /// He is an operator, whatever `operators` says.
+    pub operator: bool,
+}
+
 /// What is wrong with a policy file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
@@ -101,41 +126,10 @@ impl Policy {
     /// # Errors
     /// What is wrong, with file and line.
     pub fn load(file: &Path) -> Result<Self, PolicyError> {
-        let error = |text: String| PolicyError {
-            file: file.to_owned(),
-            line: 0,
-            text,
-        };
-        let f = match OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(file)
-        {
-            Ok(f) => f,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(error(e.to_string())),
-        };
-        let m = f.metadata().map_err(|e| error(e.to_string()))?;
-        if m.uid() != 0 && m.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(error(format!(
-                "belongs to uid {}, not to root: chown root it",
-                m.uid()
-            )));
+        match read_trusted(file)? {
+            Some(text) => Self::parse(&text, file),
+            None => Ok(Self::default()),
         }
-        if m.mode() & 0o022 != 0 {
-            return Err(error(format!(
-                "others may change it (mode {:04o}): chmod go-w it",
-                m.mode() & 0o7777
-            )));
-        }
-        if !m.is_file() || m.len() > FILE_MAX {
-            return Err(error("is not a file of reasonable size".into()));
-        }
-        let mut text = String::new();
-        f.take(FILE_MAX)
-            .read_to_string(&mut text)
-            .map_err(|e| error(e.to_string()))?;
-        Self::parse(&text, file)
     }
 
     /// Reads the text of a policy; `file` is for errors only.
@@ -221,10 +215,7 @@ impl Policy {
             };
         }
         let named = self.vouched(source, user)?;
-        let root = Allowed {
-            uid_min: 0,
-            root: true,
-        };
+        let root = ROOT;
         let system = Allowed {
             uid_min: 1,
             root: false,
@@ -252,20 +243,44 @@ impl Policy {
         }
     }
 
+    /// Whether the user `user` of that host may ask this host itself for something (to end a session, to drain)
+    /// as `login`: as with sessions. Root of another host counts as an operator here where that host may vouch
+    /// for all ordinary users: it can end whatever they run anyhow, by asking as them. A host that may vouch for
+    /// a few only has no such root.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn may_ask(&self, source: &HostCert, user: &str, login: &str) -> Result<Asker, String> {
+        if self.owner.is_none() && (user, login) == ("root", "root") {
+            let (list, _) = self.vouches(source);
+            if list.iter().any(|u| u == "*") {
+                return Ok(Asker {
+                    allowed: ROOT,
+                    operator: true,
+                });
+            }
+        }
+        let allowed = self.may(source, user, login)?;
+        Ok(Asker {
+            allowed,
+            operator: self.owner.is_some() || login == "root",
+        })
+    }
+
+    /// Whom the host may vouch for, and where that stands.
+    fn vouches<'a>(&'a self, source: &'a HostCert) -> (Cow<'a, [String]>, &'static str) {
+        let host = source.name.to_ascii_lowercase();
+        let line = self.vouch.get(&host).or_else(|| self.vouch.get("*"));
+        match (line, &source.vouch) {
+            (Some(list), _) => (Cow::Borrowed(list), "exec.conf"),
+            (None, Vouch::Only(names)) => (Cow::Borrowed(names), "its certificate"),
+            (None, Vouch::Users) => (Cow::Owned(vec!["*".to_owned()]), "its certificate"),
+        }
+    }
+
     /// Whether the host may vouch for the user; `true` if by name, not only as an ordinary user.
     fn vouched(&self, source: &HostCert, user: &str) -> Result<bool, String> {
-        let host = source.name.to_ascii_lowercase();
-        let line = self
-            .vouch
-            .get(&host)
-            .or_else(|| self.vouch.get("*"))
-            .map(Vec::as_slice);
-        let any = ["*".to_owned()];
-        let (list, where_) = match (line, &source.vouch) {
-            (Some(list), _) => (list, "exec.conf"),
-            (None, Vouch::Only(names)) => (names.as_slice(), "its certificate"),
-            (None, Vouch::Users) => (&any[..], "its certificate"),
-        };
+        let (list, where_) = self.vouches(source);
         if list.iter().any(|u| u == user && u != "*") {
             return Ok(true);
         }
@@ -285,6 +300,48 @@ impl Policy {
             all.join(" ")
         ))
     }
+}
+
+/// Reads a file that only root (in a single-user install its owner) can change; `None` if there is none.
+///
+/// # Errors
+/// That somebody else can change it, or as the file system says.
+pub(crate) fn read_trusted(file: &Path) -> Result<Option<String>, PolicyError> {
+    let error = |text: String| PolicyError {
+        file: file.to_owned(),
+        line: 0,
+        text,
+    };
+    let f = match OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(file)
+    {
+        Ok(f) => f,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(error(e.to_string())),
+    };
+    let m = f.metadata().map_err(|e| error(e.to_string()))?;
+    if m.uid() != 0 && m.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(error(format!(
+            "belongs to uid {}, not to root: chown root it",
+            m.uid()
+        )));
+    }
+    if m.mode() & 0o022 != 0 {
+        return Err(error(format!(
+            "others may change it (mode {:04o}): chmod go-w it",
+            m.mode() & 0o7777
+        )));
+    }
+    if !m.is_file() || m.len() > FILE_MAX {
+        return Err(error("is not a file of reasonable size".into()));
+    }
+    let mut text = String::new();
+    f.take(FILE_MAX)
+        .read_to_string(&mut text)
+        .map_err(|e| error(e.to_string()))?;
+    Ok(Some(text))
 }
 
 fn names(words: &[&str]) -> Result<(), String> {
@@ -333,11 +390,6 @@ mod tests {
         uid_min: 1,
         root: false,
     };
-    const ROOT: Allowed = Allowed {
-        uid_min: 0,
-        root: true,
-    };
-
     #[test]
     fn without_a_file_the_certificate_decides() {
         let p = Policy::default();
@@ -422,6 +474,37 @@ mod tests {
         ] {
             assert!(p.may(&h, u, l).unwrap_err().contains("single-user"));
         }
+    }
+
+    #[test]
+    fn who_may_ask_the_host_itself() {
+        let p = parse("vouch h2 alice root\nvouch h3 bob\nvouch h5 none\nlogin alice root bob").unwrap();
+        let h = |n: &str| host(n, Vouch::Users);
+        let asker = |allowed, operator| Ok(Asker { allowed, operator });
+        let ask = |h: &HostCert, u: &str, l: &str| p.may_ask(h, u, l);
+        assert_eq!(ask(&h("h4"), "alice", "alice"), asker(ORDINARY, false));
+        assert_eq!(ask(&h("h4"), "alice", "root"), asker(ROOT, true));
+        assert_eq!(ask(&h("h4"), "alice", "bob"), asker(SYSTEM, false));
+        // Root counts from where all are vouched for, or he by name; and as root only.
+        assert_eq!(ask(&h("h4"), "root", "root"), asker(ROOT, true));
+        assert!(
+            p.may(&h("h4"), "root", "root").is_err(),
+            "for sessions he does not"
+        );
+        assert!(ask(&h("h4"), "root", "bob").is_err());
+        assert_eq!(ask(&h("h2"), "root", "root"), asker(ROOT, true));
+        assert_eq!(ask(&h("h2"), "root", "bob"), asker(ROOT, false));
+        for few in ["h3", "h5"] {
+            assert!(ask(&h(few), "root", "root").is_err(), "{few}");
+        }
+        let few = host("h4", Vouch::Only(vec!["bob".into()]));
+        assert!(p.may_ask(&few, "root", "root").is_err());
+        let own = p.clone().owned_by("alice", 1000);
+        let asked = own.may_ask(&h("h4"), "alice", "alice");
+        assert_eq!(asked.map(|a| a.operator), Ok(true));
+        assert!(own.may_ask(&h("h4"), "root", "root").is_err());
+        assert!(ORDINARY.fits(1000) && !ORDINARY.fits(999) && !ORDINARY.fits(0));
+        assert!(SYSTEM.fits(1) && !SYSTEM.fits(0) && ROOT.fits(0) && ROOT.fits(7));
     }
 
     #[test]

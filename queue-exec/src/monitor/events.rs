@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Lookup(u32),
     /// The zygote has answered.
     Zygote,
+    /// This look-up of an account has answered.
+    Account(u32),
 }
 
 /// What is to be done at some time.
@@ -48,6 +50,8 @@ pub(crate) enum Timer {
     Reap,
     /// The zygote should have answered by now.
     Zygote,
+    /// This look-up of an account takes too long.
+    Account(u32),
 }
 
 impl Source {
@@ -60,6 +64,7 @@ impl Source {
             Self::Death(id) => (4, id),
             Self::Lookup(id) => (5, id),
             Self::Zygote => (6, 0),
+            Self::Account(id) => (7, id),
         };
         kind << 32 | u64::from(id)
     }
@@ -73,7 +78,8 @@ impl Source {
             3 => Self::Channel(id),
             4 => Self::Death(id),
             5 => Self::Lookup(id),
-            _ => Self::Zygote,
+            6 => Self::Zygote,
+            _ => Self::Account(id),
         }
     }
 }
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn tags_come_back() {
-        use Source::{Channel, Conn, Death, Listener, Lookup, Signals, Zygote};
+        use Source::{Account, Channel, Conn, Death, Listener, Lookup, Signals, Zygote};
         for s in [
             Listener,
             Signals,
@@ -189,6 +195,7 @@ mod tests {
             Death(2),
             Lookup(3),
             Zygote,
+            Account(4),
         ] {
             assert_eq!(Source::from_tag(s.tag()), s);
         }

@@ -4,17 +4,20 @@
 use super::Monitor;
 use super::events::Timer;
 use super::log::log;
+use super::record::About;
 use super::serve::code_of;
 use super::sessions::Phase;
 use super::tree;
 use super::trust::Unfit;
+use queue_exec::cert::HostCert;
 use queue_exec::client;
 use queue_exec::policy::Allowed;
 use queue_exec::protocol::{Refusal, Reply, ToSession};
-use queue_exec::state::unix_now;
+use queue_exec::state::{Identity, unix_now};
 use queue_exec::ticket::{Grant, Ticket, TicketError};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Launches that wait for a session process to start.
 const STARTS_MAX: usize = 256;
@@ -29,6 +32,7 @@ pub(super) struct Start {
     ticket: Ticket,
     allowed: Allowed,
     connection: OwnedFd,
+    note: Vec<u8>,
 }
 
 impl Monitor {
@@ -39,6 +43,7 @@ impl Monitor {
         request: u32,
         ticket: &[u8],
         source_cert: &[u8],
+        note: Vec<u8>,
         fd: OwnedFd,
     ) {
         match self.check_start(ticket, source_cert) {
@@ -50,6 +55,7 @@ impl Monitor {
                     ticket,
                     allowed,
                     connection: fd,
+                    note,
                 };
                 match self.pool.warm.pop_front() {
                     Some(id) => self.hand_over(id, start),
@@ -63,12 +69,12 @@ impl Monitor {
         }
     }
 
-    /// Everything that can be said against a launch.
-    fn check_start(
+    /// Everything that can be said against a ticket itself, but for its use before and for policy.
+    pub(super) fn check_ticket(
         &mut self,
         ticket: &[u8],
         source_cert: &[u8],
-    ) -> Result<(Ticket, Allowed), (Refusal, String)> {
+    ) -> Result<(Rc<Identity>, Rc<HostCert>, Ticket), (Refusal, String)> {
         let id = self.member()?;
         let source = self
             .trust
@@ -82,6 +88,32 @@ impl Monitor {
             };
             (code, e.to_string())
         })?;
+        Ok((id, source, t))
+    }
+
+    /// Uses a ticket up.
+    pub(super) fn take_ticket(&mut self, t: &Ticket) -> Result<(), (Refusal, String)> {
+        let was_empty = self.seen.is_empty();
+        self.seen.take(t).map_err(|e| match e {
+            Unfit::Replayed => (Refusal::BadTicket, "this ticket was used before".to_owned()),
+            Unfit::Full => (
+                Refusal::Busy,
+                format!("{}: too many launches in the last minutes", t.target),
+            ),
+        })?;
+        if was_empty {
+            self.events.after(Duration::from_secs(60), Timer::Nonces);
+        }
+        Ok(())
+    }
+
+    /// Everything that can be said against a launch.
+    fn check_start(
+        &mut self,
+        ticket: &[u8],
+        source_cert: &[u8],
+    ) -> Result<(Ticket, Allowed), (Refusal, String)> {
+        let (id, source, t) = self.check_ticket(ticket, source_cert)?;
         let allowed = self
             .policy
             .may(&source, &t.user, &t.login)
@@ -93,17 +125,7 @@ impl Monitor {
             );
             return Err((Refusal::Busy, text));
         }
-        let was_empty = self.seen.is_empty();
-        self.seen.take(&t).map_err(|e| match e {
-            Unfit::Replayed => (Refusal::BadTicket, "this ticket was used before".to_owned()),
-            Unfit::Full => (
-                Refusal::Busy,
-                format!("{}: too many launches in the last minutes", id.cert.name),
-            ),
-        })?;
-        if was_empty {
-            self.events.after(Duration::from_secs(60), Timer::Nonces);
-        }
+        self.take_ticket(&t)?;
         Ok((t, allowed))
     }
 
@@ -183,22 +205,22 @@ impl Monitor {
             request,
             ticket,
             connection,
+            note,
             ..
         } = start;
         drop(connection);
-        s.phase = Phase::Live {
+        let about = About {
             nonce: ticket.nonce,
             login: ticket.login.clone(),
-            ended: None,
+            ruser: ticket.user,
+            rhost: ticket.source,
+            since: unix_now_ms(),
+            note,
         };
-        let event = Reply::SessionStarted {
-            nonce: ticket.nonce,
-            login: ticket.login.clone(),
-            pid: s.process.0.unsigned_abs(),
-            ruser: String::new(),
-            rhost: String::new(),
-            since: 0,
-            note: Vec::new(),
+        let event = about.started(s.process.0);
+        s.phase = Phase::Live {
+            about: Box::new(about),
+            ended: None,
         };
         // After the claim, because the session is at work meanwhile. Should we die in between, it finds no
         // record when it comes back, is denied, and ends itself.
@@ -214,4 +236,11 @@ impl Monitor {
         self.tell_watchers(&event);
         self.pool_is_short();
     }
+}
+
+/// Milliseconds since the epoch, by this host's clock.
+fn unix_now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -4,15 +4,18 @@
 //! the authority's few synced writes when a host joins or a revocation list comes in.)
 //!
 //! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts what was asked for,
-//! `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions` follows them, `cleanup` ends
-//! what they leave.
+//! `control` ends it when asked, `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions`
+//! follows them, `cleanup` ends what they leave.
 
+mod accounts;
 mod cgroup;
 mod cleanup;
 mod conn;
+mod control;
 mod events;
 mod launch;
 pub(crate) mod log;
+mod lookup;
 mod names;
 mod notify;
 mod peer;
@@ -26,9 +29,11 @@ mod tree;
 mod trust;
 mod zygote;
 
+pub(crate) use accounts::print_account;
 pub(crate) use log::log;
 pub(crate) use names::print_user;
 
+use accounts::Accounts;
 use conn::Conn;
 use events::{Events, Source, Timer};
 use names::Names;
@@ -38,6 +43,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use peer::Roles;
 use queue_exec::layout::{DAEMON_USER, Layout};
+use queue_exec::operators::Operators;
 use queue_exec::policy::Policy;
 use queue_exec::protocol::PACKET_MAX;
 use queue_exec::state::{random, unix_now};
@@ -70,7 +76,7 @@ pub(crate) struct Options {
     /// Serve the owner of this process only.
     pub(crate) single: bool,
     pub(crate) ready_fd: Option<OwnedFd>,
-    /// Program for `--print-user UID`; this one itself by default.
+    /// Program for `--print-user UID` and `--print-account NAME`; this one itself by default.
     pub(crate) lookup: Option<OsString>,
     /// Of `NOTIFY_SOCKET`.
     pub(crate) notify: Option<OsString>,
@@ -87,9 +93,11 @@ pub(crate) struct Monitor {
     _lock: Flock<File>,
     roles: Roles,
     policy: Policy,
+    operators: Operators,
     trust: Trust,
     seen: Seen,
     names: Names,
+    accounts: Accounts,
     conns: HashMap<u32, Conn>,
     sessions: HashMap<u32, Session>,
     pool: pool::Pool,
@@ -134,7 +142,8 @@ impl Monitor {
         let nofile = raise_nofile();
         let exe = fs::read_link("/proc/self/exe").map_err(|e| format!("/proc/self/exe: {e}"))?;
         let session = exe.with_file_name("queue-session");
-        let mut names = Names::new(PASSWD.into(), lookup.unwrap_or_else(|| exe.into_os_string()));
+        let lookup = lookup.unwrap_or_else(|| exe.into_os_string());
+        let mut names = Names::new(PASSWD.into(), lookup.clone());
         let uid = nix::unistd::geteuid().as_raw();
         let mut policy = Policy::load(&layout.exec_conf()).map_err(|e| e.to_string())?;
         let mut owner = None;
@@ -143,6 +152,7 @@ impl Monitor {
             policy = policy.owned_by(&name, uid);
             owner = Some(name);
         }
+        let operators = control::operators(&layout.queued_toml());
         let daemon = names.local_uid(DAEMON_USER);
         let roles =
             Roles::new(daemon, single.then_some(uid)).map_err(|e| format!("/proc/self/ns/user: {e}"))?;
@@ -177,7 +187,9 @@ impl Monitor {
             _lock: lock,
             roles,
             policy,
+            operators,
             names,
+            accounts: Accounts::new(lookup),
             conns: HashMap::new(),
             sessions: HashMap::new(),
             pool: pool::Pool::default(),
@@ -206,6 +218,7 @@ impl Monitor {
                     Source::Channel(id) => drop(self.channel_ready(id)),
                     Source::Death(id) => self.session_died(id),
                     Source::Lookup(uid) => self.lookup_ready(uid, false),
+                    Source::Account(id) => self.account_ready(id, false),
                     Source::Zygote => self.zygote_ready(),
                 }
             }
@@ -216,6 +229,7 @@ impl Monitor {
                     Timer::Cleanup(id) => self.cleanup_step(id),
                     Timer::Idle(id) => self.idle_timer(id),
                     Timer::Lookup(uid) => self.lookup_ready(uid, true),
+                    Timer::Account(id) => self.account_ready(id, true),
                     Timer::Starts => self.starts_timer(),
                     Timer::Admit => self.admit_again(),
                     Timer::Nonces => self.nonce_timer(),
@@ -306,6 +320,8 @@ impl Monitor {
             None => self.roles.daemon = self.names.local_uid(DAEMON_USER),
         }
         self.policy = policy;
+        self.operators = control::operators(&self.layout.queued_toml());
+        self.accounts.forget();
         self.renew_zygote();
         self.fill_pool();
         Ok(())
@@ -319,7 +335,8 @@ impl Monitor {
     }
 
     fn reap_timer(&mut self) {
-        if self.names.reap() {
+        // Both of them, whatever the first says.
+        if self.names.reap() | self.accounts.reap() {
             self.events.after(Duration::from_secs(1), Timer::Reap);
         }
     }

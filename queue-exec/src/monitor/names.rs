@@ -3,18 +3,18 @@
 //! whoever waits for it is parked. `/etc/passwd` counts before other services, as in nearly every nsswitch.conf.
 
 use crate::monitor::log::log;
+use crate::monitor::lookup::Lookup;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// A look-up that takes longer has failed.
-pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) use crate::monitor::lookup::LOOKUP_TIMEOUT;
 /// How long a looked-up name is believed, and that there is none.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 const RUNNING_MAX: usize = 16;
 const CACHE_MAX: usize = 16_384;
 const PASSWD_MAX: u64 = 16 << 20;
+/// More than a name is not waited for.
+const NAME_TEXT_MAX: usize = 1024;
 
 /// Answer to "what is this uid's name".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +42,13 @@ pub(crate) enum Answer {
 /// The file's identity and time of change.
 type Stamp = (u64, u64, i64, i64, u64);
 
-struct Running {
-    child: Child,
-    out: ChildStdout,
-    text: Vec<u8>,
-}
-
 /// The names.
 pub(crate) struct Names {
     passwd: PathBuf,
     stamp: Option<Stamp>,
     local: HashMap<u32, String>,
     cache: HashMap<u32, (Option<String>, Instant)>,
-    running: HashMap<u32, Running>,
+    running: HashMap<u32, Lookup>,
     dying: Vec<Child>,
     program: OsString,
 }
@@ -90,7 +86,7 @@ impl Names {
         if self.running.len() + self.dying.len() >= RUNNING_MAX {
             return Answer::Busy;
         }
-        match self.start(uid) {
+        match Lookup::start(&self.program, "--print-user", &uid.to_string()) {
             Ok(r) => {
                 self.running.insert(uid, r);
                 Answer::Started
@@ -102,48 +98,20 @@ impl Names {
         }
     }
 
-    fn start(&self, uid: u32) -> io::Result<Running> {
-        let mut child = Command::new(&self.program)
-            .arg("--print-user")
-            .arg(uid.to_string())
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let Some(out) = child.stdout.take() else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        nix::fcntl::fcntl(&out, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        Ok(Running {
-            child,
-            out,
-            text: Vec::new(),
-        })
-    }
-
     /// Where the running look-up's answer will come from.
     pub(crate) fn descriptor(&self, uid: u32) -> Option<BorrowedFd<'_>> {
-        self.running.get(&uid).map(|r| r.out.as_fd())
+        self.running.get(&uid).map(Lookup::fd)
     }
 
     /// Takes what the look-up has printed: `Some` when it is over. `timed_out` ends it.
     pub(crate) fn finish(&mut self, uid: u32, timed_out: bool) -> Option<Option<String>> {
         let r = self.running.get_mut(&uid)?;
-        let mut buf = [0; 1024];
-        let over = match r.out.read(&mut buf) {
-            Ok(0) => true,
-            Ok(n) => {
-                r.text.extend_from_slice(&buf[..n]);
-                r.text.len() > 1024
-            }
-            Err(e) => e.kind() != io::ErrorKind::WouldBlock && e.kind() != io::ErrorKind::Interrupted,
-        };
+        let over = r.read(NAME_TEXT_MAX);
         if !over && !timed_out {
             return None;
         }
-        let mut r = self.running.remove(&uid)?;
-        let name = std::str::from_utf8(&r.text)
+        let (text, child) = self.running.remove(&uid)?.end();
+        let name = std::str::from_utf8(&text)
             .ok()
             .map(str::trim)
             .filter(|n| over && valid(n))
@@ -154,8 +122,7 @@ impl Names {
                 LOOKUP_TIMEOUT.as_secs()
             );
         }
-        let _ = r.child.kill();
-        self.dying.push(r.child);
+        self.dying.push(child);
         self.reap();
         if self.cache.len() >= CACHE_MAX {
             self.cache.clear();

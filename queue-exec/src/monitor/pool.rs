@@ -148,6 +148,7 @@ impl Monitor {
             phase: Phase::Starting,
             killing: false,
             deadline: None,
+            unwanted: None,
         };
         self.sessions.insert(id, session);
         self.set_deadline(id, READY_WITHIN);

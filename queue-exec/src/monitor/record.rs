@@ -4,6 +4,7 @@
 
 use crate::monitor::tree::Id;
 use queue_exec::codec::{hex, unhex};
+use queue_exec::protocol::Reply;
 use queue_exec::ticket::Nonce;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,14 +14,43 @@ use std::path::{Path, PathBuf};
 
 const FIRST_LINE: &str = "queue session 1";
 
+/// Who a claimed session is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) nonce: Nonce,
+    /// Local account.
+    pub(crate) login: String,
+    /// The user on the host that it came from, and that host.
+    pub(crate) ruser: String,
+    pub(crate) rhost: String,
+    /// When it was claimed, in milliseconds since the epoch.
+    pub(crate) since: u64,
+    /// The daemon's note.
+    pub(crate) note: Vec<u8>,
+}
+
+impl About {
+    /// What the daemon is told of it.
+    pub(crate) fn started(&self, pid: i32) -> Reply {
+        Reply::SessionStarted {
+            nonce: self.nonce,
+            login: self.login.clone(),
+            pid: pid.unsigned_abs(),
+            ruser: self.ruser.clone(),
+            rhost: self.rhost.clone(),
+            since: self.since,
+            note: self.note.clone(),
+        }
+    }
+}
+
 /// What is kept of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
-    pub(crate) nonce: Nonce,
+    pub(crate) about: About,
     /// The session process.
     pub(crate) process: Id,
     pub(crate) boot: String,
-    pub(crate) login: String,
     pub(crate) cgroup: Option<PathBuf>,
     /// Its init process and the like, where there is no cgroup to find them by.
     pub(crate) children: Vec<Id>,
@@ -33,9 +63,17 @@ impl Record {
 
     /// Writes or replaces it.
     pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
+        let a = &self.about;
         let mut text = format!(
-            "{FIRST_LINE}\nprocess {} {}\nboot {}\nlogin {}\n",
-            self.process.0, self.process.1, self.boot, self.login
+            "{FIRST_LINE}\nprocess {} {}\nboot {}\nlogin {}\nfrom {}@{}\nsince {}\nnote {}\n",
+            self.process.0,
+            self.process.1,
+            self.boot,
+            a.login,
+            a.ruser,
+            a.rhost,
+            a.since,
+            hex(&a.note),
         )
         .into_bytes();
         if let Some(p) = &self.cgroup {
@@ -46,8 +84,8 @@ impl Record {
         for (pid, start) in &self.children {
             text.extend_from_slice(format!("child {pid} {start}\n").as_bytes());
         }
-        let path = Self::file(dir, &self.nonce);
-        let tmp = dir.join(format!(".{}", hex(&self.nonce)));
+        let path = Self::file(dir, &a.nonce);
+        let tmp = dir.join(format!(".{}", hex(&a.nonce)));
         OpenOptions::new()
             .write(true)
             .create(true)
@@ -88,28 +126,48 @@ impl Record {
         if lines.next()? != FIRST_LINE {
             return None;
         }
-        let (mut process, mut boot, mut login, mut cgroup, mut children) =
-            (None, None, None, None, Vec::new());
+        let mut about = About {
+            nonce,
+            ..About::default()
+        };
+        let (mut process, mut boot, mut cgroup, mut children) = (None, None, None, Vec::new());
         for line in lines {
             let (key, value) = line.split_once(' ')?;
             match key {
                 "process" => process = Some(id(value)?),
                 "boot" => boot = Some(value.to_owned()),
-                "login" => login = Some(value.to_owned()),
+                "login" => about.login = value.to_owned(),
+                "from" => {
+                    let (user, host) = value.rsplit_once('@')?;
+                    (about.ruser, about.rhost) = (user.to_owned(), host.to_owned());
+                }
+                "since" => about.since = value.parse().ok()?,
+                "note" => about.note = bytes(value)?,
                 "cgroup" => cgroup = Some(PathBuf::from(value)),
                 "child" => children.push(id(value)?),
                 _ => {}
             }
         }
+        // Records of an earlier version have an account and no more.
+        (!about.login.is_empty()).then_some(())?;
         Some(Self {
-            nonce,
+            about,
             process: process?,
             boot: boot?,
-            login: login?,
             cgroup,
             children,
         })
     }
+}
+
+/// The reverse of [`hex`], for any length.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,10 +179,16 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("queue-records-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let r = Record {
-            nonce: [7; 16],
+            about: About {
+                nonce: [7; 16],
+                login: "alice".into(),
+                ruser: "al@ce".into(),
+                rhost: "h1".into(),
+                since: 1_700_000_000_123,
+                note: vec![0, 255, 10],
+            },
             process: (12, 34),
             boot: "b".into(),
-            login: "alice".into(),
             cgroup: Some("/sys/fs/cgroup/x y".into()),
             children: vec![(13, 35)],
         };
@@ -136,11 +200,15 @@ mod tests {
             "x",
             "queue session 1\n",
             "queue session 1\nprocess 0 1\nboot b\nlogin a\n",
+            "queue session 1\nprocess 7 1\nboot b\n",
+            "queue session 1\nprocess 7 1\nboot b\nlogin a\nnote zz\n",
         ] {
             fs::write(dir.join(hex(&[8; 16])), junk).unwrap();
             assert_eq!(Record::load(&dir), std::slice::from_ref(&r));
             assert!(!dir.join(hex(&[8; 16])).exists());
         }
+        let old = "queue session 1\nprocess 7 1\nboot b\nlogin a\n";
+        assert_eq!(Record::parse([9; 16], old).unwrap().about.login, "a");
         Record::remove(&dir, &[7; 16]);
         assert_eq!(Record::load(&dir), []);
         assert_eq!(fs::read(dir.join("nonces")).unwrap(), b"kept");

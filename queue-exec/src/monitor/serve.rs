@@ -31,6 +31,8 @@ pub(super) struct Parked {
     pub(super) starts: VecDeque<Start>,
     signs: HashMap<u32, Vec<(u32, u32, Request)>>,
     admits: VecDeque<(u32, u32, Request, Instant)>,
+    /// By the number of the look-up that they wait for.
+    pub(super) accounts: HashMap<u32, Vec<super::control::Waiting>>,
 }
 
 impl Monitor {
@@ -82,13 +84,17 @@ impl Monitor {
     fn serve(&mut self, conn: u32, request: u32, r: Request, fd: Option<OwnedFd>) {
         match r {
             Request::Sign { .. } => self.sign(conn, request, r),
-            Request::Control { .. } => self.deny(conn, request, "not yet"),
+            Request::Control {
+                ticket,
+                source_cert,
+                body,
+            } => self.control_requested(conn, request, &ticket, &source_cert, &body),
             Request::Start {
                 ticket,
                 source_cert,
-                note: _,
+                note,
             } => match fd {
-                Some(fd) => self.start_requested(conn, request, &ticket, &source_cert, fd),
+                Some(fd) => self.start_requested(conn, request, &ticket, &source_cert, note, fd),
                 None => self.deny(conn, request, "a start needs the connection's descriptor"),
             },
             Request::Admit { .. } => self.admit(conn, request, r, Instant::now()),

@@ -6,7 +6,7 @@ use super::cgroup::Cgroup;
 use super::cleanup::Task;
 use super::events::{Source, Timer};
 use super::log::log;
-use super::record::Record;
+use super::record::{About, Record};
 use super::tree::{self, Id};
 use queue_exec::cert::PublicKey;
 use queue_exec::client;
@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) killing: bool,
     /// It is killed when it has not got further by then.
     pub(super) deadline: Option<Instant>,
+    /// Somebody wants it ended: who.
+    pub(super) unwanted: Option<String>,
 }
 
 /// How far it is.
@@ -57,8 +59,7 @@ pub(super) enum Phase {
     },
     /// Claimed.
     Live {
-        nonce: Nonce,
-        login: String,
+        about: Box<About>,
         /// It said that it has ended, and whether its processes may stay.
         ended: Option<bool>,
     },
@@ -84,10 +85,14 @@ impl Monitor {
         if s.deadline.is_none_or(|d| d > Instant::now()) {
             return;
         }
-        if let Phase::Live { nonce, .. } = &s.phase {
+        if let Phase::Live { about, .. } = &s.phase {
+            let why = match &s.unwanted {
+                Some(by) => format!("{by} wants it ended, and it does not end"),
+                None => "it neither came back nor ended".to_owned(),
+            };
             log!(
-                "session {}: process {} is killed: it neither came back nor ended",
-                hex(nonce),
+                "session {}: process {} is killed: {why}",
+                hex(&about.nonce),
                 s.process.0
             );
         }
@@ -141,15 +146,16 @@ impl Monitor {
                 self.session_ready(id);
             }
             (FromSession::Running, Phase::Live { .. }) => self.note_children(id),
-            (FromSession::Failed { text }, Phase::Live { login, .. }) => {
-                log!("no session for {login}: {text}")
+            (FromSession::Failed { text }, Phase::Live { about, .. }) => {
+                log!("no session for {}: {text}", about.login);
             }
+            (FromSession::Look, Phase::Live { .. }) => self.look(id),
             (FromSession::KillTree, Phase::Live { .. }) => self.kill_others(id),
-            (FromSession::Ended { leave }, Phase::Live { nonce, ended, .. }) => {
+            (FromSession::Ended { leave }, Phase::Live { about, ended }) => {
                 *ended = Some(leave);
                 if leave {
                     // From here on a restarted monitor must not kill what it left.
-                    Record::remove(&self.layout.sessions(), nonce);
+                    Record::remove(&self.layout.sessions(), &about.nonce);
                 }
                 // What is left of the tree otherwise is killed at the process's end, which follows at once: most
                 // have nothing left, and a look at each would cost every launch.
@@ -184,21 +190,20 @@ impl Monitor {
 
     pub(super) fn write_record(&self, id: u32) {
         let Some(s) = self.sessions.get(&id) else { return };
-        let Phase::Live { nonce, login, .. } = &s.phase else {
+        let Phase::Live { about, .. } = &s.phase else {
             return;
         };
         let record = Record {
-            nonce: *nonce,
+            about: (**about).clone(),
             process: s.process,
             boot: self.boot.clone(),
-            login: login.clone(),
             cgroup: s.cgroup.as_ref().map(|c| c.path().to_owned()),
             children: s.children.clone(),
         };
         if let Err(e) = record.write(&self.layout.sessions()) {
             log!(
                 "no record of session {}: {e}: a restarted monitor will not know it",
-                hex(nonce)
+                hex(&about.nonce)
             );
         }
     }
@@ -227,7 +232,8 @@ impl Monitor {
         match s.phase {
             Phase::Starting => self.unclaimed_died(id, true),
             Phase::Warm { .. } => self.unclaimed_died(id, false),
-            Phase::Live { nonce, ended, .. } => {
+            Phase::Live { about, ended } => {
+                let nonce = about.nonce;
                 self.tell_watchers(&Reply::SessionEnded { nonce });
                 if ended == Some(true) {
                     Record::remove(&self.layout.sessions(), &nonce);
@@ -245,7 +251,7 @@ impl Monitor {
     /// Finds the sessions of an earlier monitor: those that live are awaited, the trees of the others killed.
     pub(super) fn recover(&mut self) {
         for r in Record::load(&self.layout.sessions()) {
-            let nonce = r.nonce;
+            let nonce = r.about.nonce;
             if r.boot != self.boot {
                 Record::remove(&self.layout.sessions(), &nonce);
                 continue;
@@ -264,12 +270,12 @@ impl Monitor {
                         cgroup,
                         children: r.children,
                         phase: Phase::Live {
-                            nonce,
-                            login: r.login,
+                            about: Box::new(r.about),
                             ended: None,
                         },
                         killing: false,
                         deadline: None,
+                        unwanted: None,
                     };
                     self.sessions.insert(id, session);
                     self.set_deadline(id, ADOPT_WITHIN);
@@ -287,7 +293,7 @@ impl Monitor {
             return;
         };
         let found = self.sessions.iter().find(|(_, s)| {
-            let known = matches!(&s.phase, Phase::Live { nonce: n, .. } if n == nonce);
+            let known = matches!(&s.phase, Phase::Live { about, .. } if about.nonce == *nonce);
             // Its process id is the kernel's word; the process with that id is the recorded one if it has its
             // start time, and lives.
             known && s.channel.is_none() && s.process.0 == pid && tree::alive(s.process)
@@ -308,6 +314,7 @@ impl Monitor {
                 s.channel = Some(c.fd);
                 s.deadline = None;
             }
+            self.end_unwanted(id);
         } else {
             self.events.remove(c.fd.as_fd());
         }
@@ -339,15 +346,7 @@ impl Monitor {
             .sessions
             .values()
             .filter_map(|s| match &s.phase {
-                Phase::Live { nonce, login, .. } => Some(Reply::SessionStarted {
-                    nonce: *nonce,
-                    login: login.clone(),
-                    pid: s.process.0.unsigned_abs(),
-                    ruser: String::new(),
-                    rhost: String::new(),
-                    since: 0,
-                    note: Vec::new(),
-                }),
+                Phase::Live { about, .. } => Some(about.started(s.process.0)),
                 _ => None,
             })
             .collect();

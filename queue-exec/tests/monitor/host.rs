@@ -214,10 +214,15 @@ impl Host {
 
     /// Starts a session by a ticket; what the monitor says.
     pub(crate) fn start(&self, ticket: &[u8], source_cert: &[u8]) -> (Reply, UnixStream) {
+        self.start_noted(ticket, source_cert, &[])
+    }
+
+    /// The same with a note of the daemon's.
+    pub(crate) fn start_noted(&self, ticket: &[u8], source_cert: &[u8], note: &[u8]) -> (Reply, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(LIMIT)).unwrap();
         let r = Request::Start {
-            note: Vec::new(),
+            note: note.to_vec(),
             ticket: ticket.to_vec(),
             source_cert: source_cert.to_vec(),
         };
@@ -227,10 +232,10 @@ impl Host {
         (reply, ours)
     }
 
-    /// A session of `user`, as vouched for by `from`.
+    /// A session of `user`, as vouched for by `from`. Its note is its nonce.
     pub(crate) fn session(&self, from: &Member, user: &str) -> Talk {
         let t = from.ticket(self, user);
-        let (reply, stream) = self.start(&t.sign(&from.key), &from.cert);
+        let (reply, stream) = self.start_noted(&t.sign(&from.key), &from.cert, &t.nonce);
         assert_eq!(
             reply,
             Reply::Started {

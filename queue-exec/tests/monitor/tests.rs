@@ -5,7 +5,7 @@ use queue_exec::authority;
 use queue_exec::cert::HostCert;
 use queue_exec::client;
 use queue_exec::protocol::{PACKET_MAX, Refusal, Reply, Request};
-use queue_exec::state::{Room, random};
+use queue_exec::state::{Room, random, unix_now};
 use queue_exec::ticket::{Ticket, TicketError};
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -418,16 +418,27 @@ fn event(c: &OwnedFd) -> Reply {
 }
 
 fn watch() {
-    let h = host();
+    let mut h = host();
     let m = h.member("h2");
-    let started = |s: &crate::host::Talk| Reply::SessionStarted {
-        ruser: String::new(),
-        rhost: String::new(),
-        since: 0,
-        note: Vec::new(),
-        nonce: s.nonce,
-        login: "alice".into(),
-        pid: s.pid as u32,
+    let began = unix_now() * 1000;
+    let check = |e: Reply, s: &crate::host::Talk| {
+        let Reply::SessionStarted {
+            nonce,
+            login,
+            pid,
+            ruser,
+            rhost,
+            since,
+            note,
+        } = e
+        else {
+            panic!("{e:?}")
+        };
+        assert_eq!((nonce, login.as_str(), pid), (s.nonce, "alice", s.pid as u32));
+        assert_eq!((ruser.as_str(), rhost.as_str()), ("alice", "h2"));
+        assert!((began..=(unix_now() + 1) * 1000).contains(&since), "{since}");
+        assert_eq!(note, s.nonce);
+        since
     };
     let mut first = h.session(&m, "alice");
     let c = h.dial();
@@ -435,9 +446,21 @@ fn watch() {
         client::ask(c.as_fd(), &Request::Watch, None).unwrap(),
         Reply::Done
     );
-    assert_eq!(event(&c), started(&first));
-    let second = h.session(&m, "alice");
-    assert_eq!(event(&c), started(&second));
+    let since = check(event(&c), &first);
+    let mut second = h.session(&m, "alice");
+    check(event(&c), &second);
+    second.say("end");
+    assert_eq!(event(&c), Reply::SessionEnded { nonce: second.nonce });
+    // A restarted monitor knows it as well, and a restarted daemon gets it from there.
+    h.down(libc::SIGKILL);
+    h.up();
+    assert_eq!(first.read(), "adopted");
+    let c = h.dial();
+    assert_eq!(
+        client::ask(c.as_fd(), &Request::Watch, None).unwrap(),
+        Reply::Done
+    );
+    assert_eq!(check(event(&c), &first), since);
     first.say("end");
     assert_eq!(event(&c), Reply::SessionEnded { nonce: first.nonce });
 }
