@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+mod values;
+
 /// Port of the daemon if nothing else is said.
 pub const PORT: u16 = 7838;
 /// No configuration file is larger.
@@ -50,15 +52,20 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// What this host has beyond cores and memory, for `-R`: a size (`raid = "200G"`), a count (`matlab = 3`), or a
     /// word (`room = "b12"`).
+    #[serde(deserialize_with = "values::resources")]
     pub resources: BTreeMap<String, Resource>,
     /// How fast a core is, compared with other hosts' (1.0).
+    #[serde(deserialize_with = "values::power")]
     pub power: f64,
     /// At most so many sessions at once; 0: no limit of the daemon's.
     pub max_sessions: u32,
     /// `false`: commands of other hosts are refused here.
     pub willing: bool,
     /// GPUs, where they are not found by themselves.
+    #[serde(deserialize_with = "values::gpus")]
     pub gpus: Option<u32>,
+    /// Where commands put their temporary files: this disk's space is told, and reserved by `--disk`.
+    pub disk_path: PathBuf,
     /// Users, or groups written `@NAME`, who may see, end and drain everything.
     pub operators: Operators,
     /// Whether the authority's host says on the LAN where it is (mDNS), for tokens without an address.
@@ -66,8 +73,7 @@ pub struct Config {
 }
 
 /// Value of one key of `[resources]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A count.
     Count(u64),
@@ -76,13 +82,22 @@ pub enum Resource {
 }
 
 /// One name or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operators {
     /// `operators = "@wheel"`.
     One(String),
     /// `operators = ["alice", "@wheel"]`.
     Many(Vec<String>),
+}
+
+impl Operators {
+    /// The names, groups with their `@`.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
 }
 
 impl Default for Operators {
@@ -106,6 +121,7 @@ impl Default for Config {
             max_sessions: 0,
             willing: true,
             gpus: None,
+            disk_path: PathBuf::from("/tmp"),
             operators: Operators::default(),
             mdns: true,
         }
@@ -179,8 +195,12 @@ impl Config {
         if c.port == Some(0) {
             return Err(key("port", "port 0 is none: use 1 to 65535".into()));
         }
-        if c.state_dir.as_ref().is_some_and(|d| !d.is_absolute()) {
-            return Err(key("state-dir", "state-dir must begin with /".into()));
+        let dirs = [
+            ("state-dir", c.state_dir.as_deref()),
+            ("disk-path", Some(c.disk_path.as_path())),
+        ];
+        if let Some((name, _)) = dirs.iter().find(|(_, d)| d.is_some_and(|d| !d.is_absolute())) {
+            return Err(key(name, format!("{name} must begin with /")));
         }
         for (name, value) in [("name", &c.name), ("advertise", &c.advertise)] {
             if value
@@ -191,6 +211,16 @@ impl Config {
             }
         }
         Ok(c)
+    }
+
+    /// What is wrong with the value of a top-level key, found by whoever knows more than this file does.
+    pub fn blame(file: &Path, key: &str, text: String) -> ConfigError {
+        let content = std::fs::read_to_string(file).unwrap_or_default();
+        ConfigError {
+            file: file.to_owned(),
+            at: find_key(&content, key),
+            text,
+        }
     }
 }
 
@@ -258,5 +288,63 @@ mod tests {
         );
         assert!(parse("name = 'a b'").is_err());
         assert!(parse("listen = ['localhost']").is_err());
+    }
+
+    #[test]
+    fn resources_and_who_may() {
+        let c = parse(
+            "power = 2\nmax-sessions = 20\nwilling = false\ngpus = 4\ndisk-path = '/scratch'\n\
+             operators = ['alice', '@wheel']\nmdns = false\n\
+             [resources]\nraid = '200G'\nmatlab = 3\nroom = 'b12'\nssd = true\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (c.power, c.max_sessions, c.willing, c.mdns),
+            (2.0, 20, false, false)
+        );
+        assert_eq!((c.gpus, c.disk_path.as_path()), (Some(4), Path::new("/scratch")));
+        assert_eq!(c.operators.names(), ["alice", "@wheel"]);
+        let shown: Vec<String> = c.resources.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(shown, ["matlab=3", "raid=200G", "room=b12", "ssd=yes"]);
+        assert_eq!(
+            parse("operators = '@wheel'").unwrap().operators.names(),
+            ["@wheel"]
+        );
+        assert!(Config::default().operators.names().is_empty());
+        assert_eq!(parse("gpus = 0").unwrap().gpus, Some(0));
+    }
+
+    #[test]
+    fn wrong_resources_are_named_with_their_place() {
+        for (text, place, word) in [
+            ("[resources]\nraid = '200 G'", "2:8", "neither a size"),
+            ("[resources]\nraid = ''", "2:8", "neither a size"),
+            ("[resources]\nraid = -1", "2:8", "below 0"),
+            ("[resources]\nraid = 1.5", "2:8", "expected a count"),
+            ("[resources]\nraid = ['a']", "2:8", "expected a count"),
+            ("port = 1\n[resources]\nok = 1\nRaid = 1", "4:1", "small letters"),
+            ("[resources]\n'a b' = 1", "2:1", "small letters"),
+            ("[resources]\nmem_free = 1", "2:1", "known of every host"),
+            ("resources = 1", "1:13", "a table of resources"),
+            ("power = 0", "1:9", "0.01 to 100"),
+            ("power = nan", "1:9", "0.01 to 100"),
+            ("power = inf", "1:9", "0.01 to 100"),
+            ("power = 101", "1:9", "0.01 to 100"),
+            ("gpus = 65", "1:8", "0 to 64"),
+            ("max-sessions = -1", "1:16", "u32"),
+            ("willing = 'no'", "1:11", "boolean"),
+            ("operators = ''", "1:13", "@wheel"),
+            ("operators = 'a b'", "1:13", "@wheel"),
+            ("operators = ['a', '@@b']", "1:13", "@wheel"),
+            ("operators = 3", "1:13", "in brackets"),
+            ("\ndisk-path = 'tmp'", "2:1", "must begin with /"),
+        ] {
+            let e = parse(text).unwrap_err();
+            assert!(e.starts_with(&format!("queued.toml:{place}: ")), "{text}: {e}");
+            assert!(e.contains(word) && !e.contains('\n'), "{text}: {e}");
+        }
+        let many: String = (0..50).map(|i| format!("name{i} = 'value'\n")).collect();
+        let e = parse(&format!("[resources]\n{many}")).unwrap_err();
+        assert!(e.contains("640 bytes at most"), "{e}");
     }
 }
