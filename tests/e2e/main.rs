@@ -4,14 +4,16 @@
 mod hangs;
 mod join;
 mod launch;
+mod members;
+mod place;
 mod privilege;
 mod programs;
+mod seeing;
 mod terminal;
 mod world;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use libtest_mimic::{Arguments, run};
 
@@ -26,7 +28,8 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let world = Arc::new(World::default());
+    let world = World::of(world::three);
+    let more = World::of(world::three_more);
     let mut trials = Vec::new();
     for topic in [
         launch::trials,
@@ -38,10 +41,15 @@ fn main() -> ExitCode {
     ] {
         trials.extend(topic(&world));
     }
+    for topic in [members::trials, place::trials, seeing::trials] {
+        trials.extend(topic(&more));
+    }
     let conclusion = run(&args, trials);
-    if let Err(e) = world.down() {
-        let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
-        return ExitCode::FAILURE;
+    for hosts in [world, more] {
+        if let Err(e) = hosts.down() {
+            let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
+            return ExitCode::FAILURE;
+        }
     }
     conclusion.exit_code()
 }
