@@ -6,6 +6,7 @@
 mod account;
 mod alarm;
 mod child;
+mod look;
 mod monitor;
 #[cfg_attr(not(feature = "pam"), path = "no_pam.rs")]
 mod pam;
@@ -224,11 +225,25 @@ fn run(monitor: OwnedFd) -> Option<()> {
         libqueue::link::wait(link.socket(), PollFlags::POLLIN, end).ok()?;
         link.receive(|e| inbox.event(e)).ok()?;
     };
+    let launch = checked(&bytes, &request);
+    let monitor = Monitor::new(monitor, nonce, socket);
+    if let Ok(Launch { look: Some(look), .. }) = &launch {
+        look::Looker {
+            look: look.clone(),
+            link,
+            init: warm.init,
+            monitor,
+            host,
+            pam: user.pam,
+        }
+        .run();
+        return Some(());
+    }
     let mut session = Session::begin(Begin {
-        launch: checked(&bytes, &request),
+        launch,
         link,
         init: warm.init,
-        monitor: Monitor::new(monitor, nonce, socket),
+        monitor,
         host,
         account: user.account,
         client_address: peer,

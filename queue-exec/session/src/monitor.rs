@@ -1,10 +1,12 @@
 //! The session's side of the socket to its monitor. A monitor that dies is waited for and told who we are;
 //! the session goes on meanwhile.
 
+use libqueue::link::wait;
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use queue_exec::client;
-use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
+use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, Seen, ToSession};
 use queue_exec::ticket::Nonce;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -17,6 +19,15 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) enum News {
     /// Another connection for this session.
     Connection(OwnedFd),
+    /// Somebody wants to have it ended, or a signal sent.
+    Kill {
+        /// Who.
+        by: String,
+        /// 0: end it.
+        signal: u8,
+    },
+    /// The sessions that its user may look at.
+    Seen(Vec<Seen>),
     /// Nothing that matters.
     Nothing,
 }
@@ -77,14 +88,27 @@ impl Monitor {
         let mut buf = vec![0; PACKET_MAX];
         match client::receive(fd.as_fd(), &mut buf) {
             Ok((0, _)) => self.lost(),
-            Ok((n, Some(fd))) if ToSession::decode(&buf[..n]) == Ok(ToSession::Connection) => {
-                return News::Connection(fd);
-            }
-            Ok(_) => {}
+            Ok((n, fd)) => match (ToSession::decode(&buf[..n]), fd) {
+                (Ok(ToSession::Connection), Some(fd)) => return News::Connection(fd),
+                (Ok(ToSession::Kill { by, signal }), _) => return News::Kill { by, signal },
+                (Ok(ToSession::Seen { sessions }), _) => return News::Seen(sessions),
+                _ => {}
+            },
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.lost(),
         }
         News::Nothing
+    }
+
+    /// Asks which sessions there are; `None` if no answer comes in time.
+    pub(crate) fn seen(&mut self, until: Instant) -> Option<Vec<Seen>> {
+        self.tell(&FromSession::Look);
+        loop {
+            wait(self.fd()?, PollFlags::POLLIN, until).ok()?;
+            if let News::Seen(sessions) = self.read() {
+                return Some(sessions);
+            }
+        }
     }
 
     /// Looks for a new monitor and asks to be taken back.

@@ -335,12 +335,12 @@ impl Session {
         for w in ready {
             match w {
                 Who::Init => self.hear_init(),
-                Who::Monitor => {
-                    if let News::Connection(fd) = self.monitor.read() {
-                        // A later version resumes on it; this one has nothing to do with a second connection.
-                        drop(fd);
-                    }
-                }
+                Who::Monitor => match self.monitor.read() {
+                    // A later version resumes on it; this one has nothing to do with a second connection.
+                    News::Connection(fd) => drop(fd),
+                    News::Kill { by, signal } => self.kill(&by, signal),
+                    News::Seen(_) | News::Nothing => {}
+                },
                 Who::Sink => self.drain_input(),
                 Who::Link => self.link_ready = true,
                 Who::Source(_) => {}
@@ -567,6 +567,21 @@ impl Session {
                 self.hang_up();
             }
         }
+    }
+
+    /// Somebody asked the host to end this session, or to send it a signal.
+    fn kill(&mut self, by: &str, signal: u8) {
+        if signal != 0 {
+            return self.signal(u32::from(signal));
+        }
+        if self.client == Client::Here {
+            let text = protocol::printable(&format!("killed by {by}"));
+            if let Err(e) = self.link.send_control(&from(from_session::Kind::Notice(text))) {
+                self.lost(&e);
+            }
+        }
+        self.leave = false;
+        self.hang_up();
     }
 
     /// To the foreground group; what ends or continues everything to the first group as well.

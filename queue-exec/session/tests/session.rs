@@ -4,7 +4,8 @@ use libqueue::link::{Link, LinkError, wait};
 use libqueue::stream::{Channel, Event, HEAD};
 use libqueue::tls::{KeyPair, Peer, client_config};
 use libqueue::wire::{
-    Form, FromSession, Launch, LaunchError, Pty, SessionAnswer, ToSession, Winsize, from_session, to_session,
+    Form, FromSession, Launch, LaunchError, Look, Pty, SessionAnswer, ToSession, Winsize, from_session,
+    to_session,
 };
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -193,6 +194,98 @@ impl Run {
         assert!(self.child.wait().unwrap().success());
         (e.code, e.signal, out)
     }
+}
+
+/// A signal by way of the host, and an end by way of the host.
+#[test]
+fn the_host_may_signal_and_end_it() {
+    let kill = |r: &Run, by: &str, signal: u8| {
+        let m = protocol::ToSession::Kill {
+            by: by.into(),
+            signal,
+        };
+        client::send(r.monitor.as_fd(), &m.encode(), None).unwrap();
+    };
+    let script = "trap 'echo usr1' USR1; trap '' HUP; trap 'echo term; exit 3' TERM; setsid sleep 1000 & echo $!; \
+                  while :; do sleep 0.1; done";
+    let mut r = Run::start(&sh(script));
+    r.until("a pid", |r| r.out[1].ends_with(b"\n"));
+    let pid: i32 = String::from_utf8_lossy(&r.out[1]).trim().parse().unwrap();
+    kill(&r, "bob@h3", 10);
+    r.until("usr1", |r| r.out[1].ends_with(b"usr1\n"));
+    assert!(!gone(pid) && r.said.len() == 1, "{:?}", r.said);
+    let start = Instant::now();
+    kill(&r, "bob@h3", 0);
+    let notice = from_session::Kind::Notice("killed by bob@h3".into());
+    r.until("the notice", |r| r.said.contains(&notice));
+    let (code, signal, out) = r.finish();
+    assert_eq!((code, signal), (Some(3), None), "as the command ended");
+    assert!(out[1].ends_with(b"term\n"), "{out:?}");
+    assert!(gone(pid), "sleep lives on");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+
+    // Nor does the form matter in which things may stay.
+    let l = Launch {
+        form: Form::Rsh as i32,
+        argv: vec![b"echo $$; sleep 1000".to_vec()],
+        leave: true,
+        ..Launch::default()
+    };
+    let mut r = Run::start(&l);
+    r.until("a pid", |r| r.out[1].ends_with(b"\n"));
+    kill(&r, "root@h1", 0);
+    assert_eq!(r.finish().1, Some(libc::SIGHUP as u32));
+}
+
+/// A session that looks sees the command of another one, as far as its user may.
+#[test]
+fn a_session_can_look_at_another() {
+    let mut l = sh("echo ready; read x; exit 5");
+    l.env.push(b"SECRET=1 2".to_vec());
+    let mut other = Run::start(&l);
+    other.until("ready", |r| r.out[1].ends_with(b"\n"));
+    let look = |wanted: &[[u8; 16]], env: bool, seen: &[protocol::Seen]| {
+        let l = Launch {
+            look: Some(Look {
+                sessions: wanted.iter().map(|n| n.to_vec()).collect(),
+                env,
+            }),
+            ..Launch::default()
+        };
+        let mut r = Run::start(&l);
+        assert_eq!(packet(&r.monitor), protocol::FromSession::Look);
+        let m = protocol::ToSession::Seen {
+            sessions: seen.to_vec(),
+        };
+        client::send(r.monitor.as_fd(), &m.encode(), None).unwrap();
+        r.until("what it saw", |r| !r.said.is_empty());
+        let from_session::Kind::Looked(looked) = r.said[0].clone() else {
+            panic!("{:?}", r.said)
+        };
+        assert_eq!(r.finish().0, Some(0));
+        looked.sessions
+    };
+    let seen = |nonce, pid| protocol::Seen { nonce, pid };
+    let (a, b, c) = ([1; 16], [2; 16], [3; 16]);
+    // The second has nothing below it.
+    let both = [seen(a, other.child.id()), seen(b, std::process::id())];
+    let found = look(&[], false, &both);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].id, a);
+    let argv = [&b"sh"[..], b"-c", b"echo ready; read x; exit 5"];
+    assert_eq!(found[0].argv, argv);
+    assert_eq!(
+        (found[0].cwd.as_slice(), found[0].tty.as_str()),
+        (&b"/tmp"[..], "")
+    );
+    assert!(found[0].env.is_empty() && found[0].pid > 0, "{found:?}");
+    let found = look(&[b, a, c], true, &both);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found[1].id.as_slice(), found[1].pid), (&b[..], 0));
+    assert!(found[0].env.contains(&b"SECRET=1 2".to_vec()), "{found:?}");
+    assert!(look(&[c], true, &both).is_empty());
+    other.input(b"\n");
+    assert_eq!(other.finish().0, Some(5));
 }
 
 fn sh(script: &str) -> Launch {
