@@ -206,7 +206,7 @@ fn the_host_may_signal_and_end_it() {
         };
         client::send(r.monitor.as_fd(), &m.encode(), None).unwrap();
     };
-    let script = "trap 'echo usr1' USR1; trap '' HUP; trap 'echo term; exit 3' TERM; setsid sleep 1000 & echo $!; \
+    let script = "trap 'echo usr1' USR1; trap '' HUP; trap 'echo term; exit 3' TERM; setsid sh -c 'echo $$; exec sleep 1000' & \
                   while :; do sleep 0.1; done";
     let mut r = Run::start(&sh(script));
     r.until("a pid", |r| r.out[1].ends_with(b"\n"));
