@@ -15,8 +15,8 @@ use crate::ledger::{
 };
 use crate::protocol::Refusal;
 use crate::state::{
-    AUTHORITY_KEY, AUTHORITY_PUB, HOST_CERT, HOST_KEY, ISSUED, REVOKED, Room, SERIAL, StateError, TOKENS,
-    random, replace_room, unix_now,
+    self, AUTHORITY_KEY, AUTHORITY_PUB, HOST_CERT, HOST_KEY, ISSUED, REVOKED, Room, SERIAL, StateError,
+    TOKENS, random, replace_room, unix_now,
 };
 use crate::token::{ID_LEN, SECRET_LEN, base32};
 use ed25519_dalek::SigningKey;
@@ -45,7 +45,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    fn new(code: Refusal, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Refusal, text: impl Into<String>) -> Self {
         Self {
             code,
             text: text.into(),
@@ -106,7 +106,8 @@ pub struct Applicant<'a> {
 }
 
 /// Makes a new cluster: authority, host key, and this host's certificate. Refused if this host is in a cluster
-/// already. Nothing is left behind if it fails.
+/// already. Nothing is left behind if it fails. `lifetime` is that of all certificates of the cluster, if not the
+/// usual one.
 ///
 /// # Errors
 /// [`Refusal::Name`] for a bad name or an existing membership, else what failed on the disk.
@@ -115,6 +116,7 @@ pub fn init(
     name: &str,
     tls_key: &PublicKey,
     vouch: &[String],
+    lifetime: Option<Duration>,
 ) -> Result<Installed, Failure> {
     check_name(name)?;
     let vouch = vouching(vouch)?;
@@ -133,7 +135,7 @@ pub fn init(
         tls_key: *tls_key,
         vouch,
         issued: now,
-        expires: now + LIFETIME,
+        expires: now.saturating_add(lifetime.map_or(LIFETIME, |t| t.as_secs())),
     }
     .sign(&authority);
     replace_room(&dir, |room| {
@@ -143,6 +145,9 @@ pub fn init(
         room.write(AUTHORITY_PUB, &public)?;
         room.write(HOST_KEY, host_key.as_bytes())?;
         room.write(SERIAL, b"1\n")?;
+        if let Some(t) = lifetime {
+            room.write(state::LIFETIME, format!("{}\n", t.as_secs()).as_bytes())?;
+        }
         write_issued(room, name, std::slice::from_ref(&cert))?;
         room.write(HOST_CERT, &cert)
     })?;
@@ -310,35 +315,17 @@ pub fn admit(
     if dry_run {
         return Ok(None);
     }
-    let serial = next_serial(room)?;
-    let cert = HostCert {
+    let wanted = HostCert {
         cluster: fingerprint(&public),
-        serial,
+        serial: 0,
         name: who.name.to_owned(),
         host_key: *who.host_key,
         tls_key: *who.tls_key,
         vouch: token.vouch.clone(),
-        issued: now,
-        expires: now + LIFETIME,
-    }
-    .sign(&authority);
-    // Old ones stay valid until they expire, so they stay listed: `remove` has to revoke them all.
-    let mut certs: Vec<Vec<u8>> = mine
-        .iter()
-        .filter(|b| HostCert::verify(b, &public).is_ok_and(|c| c.expires + CLOCK_SKEW >= now))
-        .cloned()
-        .collect();
-    if certs.len() >= CERTS_MAX {
-        return Err(Failure::new(
-            Refusal::Name,
-            format!(
-                "{} joined too often: remove it first (queue hosts remove {0})",
-                who.name
-            ),
-        ));
-    }
-    certs.push(cert.clone());
-    write_issued(room, who.name, &certs)?;
+        issued: 0,
+        expires: 0,
+    };
+    let cert = issue(room, &authority, wanted, live(&mine, &public, now))?;
     let user = token_user(who);
     if !token.users.contains(&user) {
         token.users.push(user);
@@ -353,6 +340,59 @@ pub fn admit(
         }
     }
     Ok(Some(cert))
+}
+
+/// Those of a host's certificates that may still be used: they stay valid until they expire, so they stay listed, as
+/// `remove` has to revoke them all.
+pub(crate) fn live(certs: &[Vec<u8>], public: &PublicKey, now: u64) -> Vec<Vec<u8>> {
+    let valid =
+        |b: &&Vec<u8>| HostCert::verify(b, public).is_ok_and(|c| c.expires.saturating_add(CLOCK_SKEW) >= now);
+    certs.iter().filter(valid).cloned().collect()
+}
+
+/// Issues a certificate: what it says, but with the next serial number and a new time. `earlier` are the others of
+/// this host that are still valid.
+pub(crate) fn issue(
+    room: &Room,
+    authority: &SigningKey,
+    what: HostCert,
+    mut earlier: Vec<Vec<u8>>,
+) -> Result<Vec<u8>, Failure> {
+    if earlier.len() >= CERTS_MAX {
+        return Err(Failure::new(
+            Refusal::Name,
+            format!(
+                "{} joined too often: remove it first (queue hosts remove {0})",
+                what.name
+            ),
+        ));
+    }
+    let now = unix_now();
+    let what = HostCert {
+        serial: next_serial(room)?,
+        issued: now,
+        expires: now.saturating_add(lifetime(room)?),
+        ..what
+    };
+    let cert = what.sign(authority);
+    earlier.push(cert.clone());
+    write_issued(room, &what.name, &earlier)?;
+    Ok(cert)
+}
+
+/// How long certificates of this authority are valid.
+fn lifetime(room: &Room) -> Result<u64, Failure> {
+    let Some(b) = room.read(state::LIFETIME)? else {
+        return Ok(LIFETIME);
+    };
+    let said = std::str::from_utf8(&b).ok().and_then(|s| s.trim().parse().ok());
+    said.ok_or_else(|| {
+        StateError::other(
+            &room.path(state::LIFETIME),
+            "is not a number of seconds: remove it",
+        )
+        .into()
+    })
 }
 
 /// Removes a host from the cluster: all its certificates go on the revocation list, whose new, signed form is
@@ -451,7 +491,7 @@ fn not_a_member(dir: &std::path::Path) -> Result<(), Failure> {
     }
 }
 
-fn authority_of(room: &Room) -> Result<(SigningKey, PublicKey), Failure> {
+pub(crate) fn authority_of(room: &Room) -> Result<(SigningKey, PublicKey), Failure> {
     let key = room.key(AUTHORITY_KEY)?.ok_or_else(|| {
         Failure::new(
             Refusal::NotReady,
@@ -468,11 +508,11 @@ fn authority_of(room: &Room) -> Result<(SigningKey, PublicKey), Failure> {
     Ok((key, public))
 }
 
-fn wait_lock(room: &Room) -> Result<crate::state::Lock, Failure> {
+pub(crate) fn wait_lock(room: &Room) -> Result<crate::state::Lock, Failure> {
     room.lock(LOCK_WAIT)?.ok_or_else(busy)
 }
 
-fn busy() -> Failure {
+pub(crate) fn busy() -> Failure {
     Failure::new(
         Refusal::Busy,
         "the authority's files are in use by another program: try again",

@@ -23,7 +23,7 @@ struct Cluster {
 fn cluster() -> Cluster {
     let dir = TestDir::new();
     let layout = layout(dir.path());
-    let made = init(&layout, "h1", &[1; 32], &[]).unwrap();
+    let made = init(&layout, "h1", &[1; 32], &[], None).unwrap();
     let room = Room::open(&layout.exec_state()).unwrap();
     Cluster {
         room,
@@ -66,7 +66,7 @@ fn init_makes_a_host_that_can_sign_once() {
         ("h1", 1, c.authority)
     );
     assert_eq!(id.cert.vouch, Vouch::Users);
-    let again = init(&c.layout, "h1", &[1; 32], &[]).unwrap_err();
+    let again = init(&c.layout, "h1", &[1; 32], &[], None).unwrap_err();
     assert!(again.text.contains("in a cluster already"), "{again}");
     assert_eq!(c.room.identity().unwrap().cluster, id.cluster);
 }

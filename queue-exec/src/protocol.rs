@@ -83,6 +83,18 @@ pub enum Request {
         /// The encoded request.
         body: Vec<u8>,
     },
+    /// The daemon of the authority's host: a member asks for a new certificate, by showing the one it has. Answered
+    /// by [`Reply::Admitted`].
+    Renew {
+        /// The one it has.
+        cert: Vec<u8>,
+    },
+    /// The daemon: the authority sent this new certificate for this host's name and keys. Answered by
+    /// [`Reply::Done`].
+    Install {
+        /// The new one.
+        cert: Vec<u8>,
+    },
     /// A session process that lost its monitor: take me back. Checked against the session's record and the
     /// kernel's word for the process.
     Adopt {
@@ -110,9 +122,9 @@ pub enum Reply {
         /// The local account it runs as.
         login: String,
     },
-    /// To [`Request::Admit`].
+    /// To [`Request::Admit`] and [`Request::Renew`].
     Admitted {
-        /// The new host's certificate.
+        /// The host's new certificate.
         cert: Vec<u8>,
     },
     /// To [`Request::Control`]: the asker may, and what the monitor has to do for it is done. What it does not
@@ -270,6 +282,8 @@ impl Request {
                 source_cert,
                 body,
             } => w.u8(8).bytes(ticket).bytes(source_cert).bytes(body),
+            Self::Renew { cert } => w.u8(9).bytes(cert),
+            Self::Install { cert } => w.u8(10).bytes(cert),
         };
         w.finish()
     }
@@ -318,6 +332,12 @@ impl Request {
                 ticket: r.bytes(BLOB_MAX)?.to_vec(),
                 source_cert: r.bytes(BLOB_MAX)?.to_vec(),
                 body: r.bytes(BLOB_MAX)?.to_vec(),
+            },
+            9 => Self::Renew {
+                cert: r.bytes(BLOB_MAX)?.to_vec(),
+            },
+            10 => Self::Install {
+                cert: r.bytes(BLOB_MAX)?.to_vec(),
             },
             _ => return Err(Malformed("request to queue-exec")),
         };

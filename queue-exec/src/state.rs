@@ -27,6 +27,10 @@ pub const HOST_CERT: &str = "host.cert";
 pub const REVOKED: &str = "revoked";
 /// The last serial number issued, in decimal (authority only).
 pub const SERIAL: &str = "serial";
+/// Version of the gossip key made last, in decimal (authority only).
+pub const GOSSIP: &str = "gossip";
+/// How long certificates are valid, in seconds and in decimal (authority only); absent: as long as usual.
+pub const LIFETIME: &str = "lifetime";
 /// One file for each token (authority only).
 pub const TOKENS: &str = "tokens";
 /// The certificates issued, one file for each name (authority only).

@@ -158,6 +158,9 @@ async fn answer(
     let (tx, rx) = tokio::sync::oneshot::channel();
     driver.send(Event::Revocations(tx)).await;
     let revocations = rx.await.unwrap_or_default();
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    driver.send(Event::Keys(tx)).await;
+    let keys = rx.await.unwrap_or_default();
     driver
         .send(Event::Input(Input::Joined(Entry {
             host,
@@ -166,10 +169,12 @@ async fn answer(
         })))
         .await;
     Ok(JoinReply {
-        keys: driver.context().identity.keys.clone(),
+        keys,
         error: None,
         cert,
-        roster: Some(Roster { members: roster }),
+        roster: Some(Roster {
+            members: roster,
+        }),
         revocations,
         cluster: context.identity.cluster.name.clone(),
         address,

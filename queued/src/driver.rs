@@ -76,6 +76,8 @@ pub(crate) enum Event {
     Roster(oneshot::Sender<Vec<Entry>>),
     /// Asks for the revocation list.
     Revocations(oneshot::Sender<Vec<u8>>),
+    /// Asks for the gossip keys, if there are any yet.
+    Keys(oneshot::Sender<Option<wire::Keys>>),
     /// Read configuration, keys and members again.
     Reload(oneshot::Sender<Result<(), String>>),
     /// End.
@@ -173,6 +175,8 @@ struct Task {
     next_ask: AskId,
     monitor: bool,
     measure_at: Instant,
+    /// The gossip keys that are in use.
+    keys: Option<wire::Keys>,
 }
 
 /// Gets the task ready: the way to it is needed by those whom it needs.
@@ -221,6 +225,7 @@ impl Ready {
             next_ask: 1,
             monitor: false,
             measure_at: Instant::now(),
+            keys: None,
         };
         if let Some(keys) = context.identity.keys.clone() {
             task.handle(Input::Keys(keys));
@@ -305,6 +310,9 @@ impl Task {
                 Some(Event::Revocations(tx)) => {
                     let _ = tx.send(self.engine.revocations().to_vec());
                 }
+                Some(Event::Keys(tx)) => {
+                    let _ = tx.send(self.keys.clone());
+                }
                 Some(Event::Reload(tx)) => {
                     let _ = tx.send(self.reload());
                 }
@@ -365,6 +373,7 @@ impl Task {
                 if let Err(e) = identity::keep_keys(&context.layout, &keys) {
                     failed("the gossip keys", &e);
                 }
+                self.keys = Some(keys);
             }
             Effect::KeepDrain(drain) => {
                 if let Err(e) = identity::keep_drain(&context.layout, drain.as_ref()) {
@@ -455,6 +464,7 @@ impl Task {
         } else {
             self.handle(Input::Stop);
             self.conns.clear();
+            self.keys = None;
             self.engine = Engine::new(self.now(), setup(&new));
             if let Some(keys) = new.identity.keys.clone() {
                 self.handle(Input::Keys(keys));

@@ -103,6 +103,15 @@ pub(crate) struct Identity {
     pub drain: Option<Drain>,
 }
 
+/// Writes this host's renewed certificate down.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn keep_cert(layout: &Layout, cert: &[u8]) -> anyhow::Result<()> {
+    write_atomic(&layout.queued_state().join(HOST_CERT), cert, 0o600)?;
+    Ok(())
+}
+
 /// Writes the gossip keys down.
 ///
 /// # Errors
@@ -375,6 +384,8 @@ pub(crate) struct Contents<'a> {
     pub members: &'a [Entry],
     /// The revocation list, or empty.
     pub revoked: &'a [u8],
+    /// The gossip keys, if there are any.
+    pub keys: Option<&'a Keys>,
 }
 
 impl Fresh {
@@ -422,6 +433,9 @@ impl Fresh {
         file(HOST_CERT, what.cert)?;
         if !what.revoked.is_empty() {
             file(REVOKED, what.revoked)?;
+        }
+        if let Some(keys) = what.keys {
+            file(KEYS, &keys.encode_to_vec())?;
         }
         for m in what.members {
             file(&format!("{MEMBERS}/{}", file_name(&m.host.name)), &encode(m))?;

@@ -17,6 +17,7 @@ mod control;
 mod discover;
 mod driver;
 mod engine;
+mod errand;
 mod exec;
 mod gossip;
 mod handler;
@@ -26,6 +27,7 @@ mod load;
 mod mesh;
 mod name;
 mod notify;
+mod renew;
 mod spawn;
 mod verify;
 
@@ -66,6 +68,7 @@ async fn run(
         let s = tokio::net::TcpListener::from_std(s).context("cannot listen")?;
         tokio::spawn(listen::serve(s, driver.clone(), exec.clone()));
     }
+    tokio::spawn(renew::keep(driver.clone(), exec.clone()));
     let local = tokio::net::UnixListener::from_std(local).context("cannot listen")?;
     tokio::spawn(handler::serve(local, driver.clone(), exec.clone()));
 

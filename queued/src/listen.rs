@@ -170,7 +170,7 @@ pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
                         sleep(mesh::HANDSHAKE).await;
                         drop((guest, place));
                     });
-                    mesh::serve(stream, from, driver.context(), driver).await;
+                    mesh::serve(stream, from, driver.context(), driver, exec).await;
                     watch.abort();
                 }
                 KIND_CONTROL => {

@@ -4,6 +4,8 @@
 use crate::context::Context;
 use crate::driver::{Command, Driver, Event, OUTBOX};
 use crate::engine::types::{ConnId, Hello, Host, Input, Message};
+use crate::errand;
+use crate::exec::Exec;
 use libqueue::frame;
 use libqueue::tls::{self, peer_key};
 use libqueue::wire::{self, KIND_MEMBER, MemberHello, PROTOCOL, member, preamble};
@@ -56,9 +58,11 @@ pub(crate) fn explain(e: &io::Error, address: &str) -> String {
     }
 }
 
-enum Refusal {
+/// Why there is no connection.
+pub(crate) enum Refusal {
     /// The other end answered, and said no.
     Said(String),
+    /// It did not come to that.
     Failed(String),
 }
 
@@ -97,7 +101,7 @@ pub(crate) async fn dial(
     }
 }
 
-type ClientTls = tokio_rustls::client::TlsStream<TcpStream>;
+pub(crate) type ClientTls = tokio_rustls::client::TlsStream<TcpStream>;
 
 async fn open(
     context: &Arc<Context>,
@@ -106,33 +110,10 @@ async fn open(
     key: [u8; 32],
 ) -> Result<(ClientTls, Host, Hello, String), Refusal> {
     let failed = |e: io::Error| Refusal::Failed(explain(&e, address));
-    let slow = |_| failed(io::ErrorKind::TimedOut.into());
-    let to: SocketAddr = address
-        .parse()
-        .map_err(|_| Refusal::Failed(format!("'{address}' is not an address")))?;
-    let mut tcp = timeout(CONNECT, TcpStream::connect(to))
-        .await
-        .map_err(slow)?
-        .map_err(failed)?;
-    let _ = tcp.set_nodelay(true);
-    let local = tcp.local_addr().ok().map(|a| a.ip());
+    let tcp = connect(address).await?;
+    let to = tcp.peer_addr().map_err(failed)?;
     let handshake = async {
-        tcp.write_all(&preamble(KIND_MEMBER, &[])).await.map_err(failed)?;
-        let config = context.client(key).map_err(|e| Refusal::Failed(e.to_string()))?;
-        let mut tls = TlsConnector::from(config)
-            .connect(tls::server_name(), tcp)
-            .await
-            .map_err(|e| {
-                if e.kind() == io::ErrorKind::InvalidData {
-                    let text =
-                        format!("the host at {address} has another key: another host has that address now");
-                    return Refusal::Failed(text);
-                }
-                failed(e)
-            })?;
-        tls.write_all(&frame::encode(&hello(context, local)))
-            .await
-            .map_err(failed)?;
+        let mut tls = introduce(context, tcp, address, key, false).await?;
         loop {
             let said: wire::Member = read_frame(&mut tls).await.map_err(failed)?;
             match said.kind {
@@ -151,11 +132,67 @@ async fn open(
             }
         }
     };
+    let slow = |_| failed(io::ErrorKind::TimedOut.into());
     timeout(HANDSHAKE, handshake).await.map_err(slow)?
 }
 
+/// Connects, in limited time.
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) async fn connect(address: &str) -> Result<TcpStream, Refusal> {
+    let failed = |e: io::Error| Refusal::Failed(explain(&e, address));
+    let to: SocketAddr = address
+        .parse()
+        .map_err(|_| Refusal::Failed(format!("'{address}' is not an address")))?;
+    let tcp = timeout(CONNECT, TcpStream::connect(to))
+        .await
+        .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
+        .map_err(failed)?;
+    let _ = tcp.set_nodelay(true);
+    Ok(tcp)
+}
+
+/// Begins a member connection: TLS with the host that has this key, and our hello.
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) async fn introduce(
+    context: &Context,
+    mut tcp: TcpStream,
+    address: &str,
+    key: [u8; 32],
+    errand: bool,
+) -> Result<ClientTls, Refusal> {
+    let failed = |e: io::Error| Refusal::Failed(explain(&e, address));
+    let local = tcp.local_addr().ok().map(|a| a.ip());
+    tcp.write_all(&preamble(KIND_MEMBER, &[])).await.map_err(failed)?;
+    let config = context.client(key).map_err(|e| Refusal::Failed(e.to_string()))?;
+    let mut tls = TlsConnector::from(config)
+        .connect(tls::server_name(), tcp)
+        .await
+        .map_err(|e| {
+            if e.kind() == io::ErrorKind::InvalidData {
+                let text =
+                    format!("the host at {address} has another key: another host has that address now");
+                return Refusal::Failed(text);
+            }
+            failed(e)
+        })?;
+    tls.write_all(&frame::encode(&hello(context, local, errand)))
+        .await
+        .map_err(failed)?;
+    Ok(tls)
+}
+
 /// Serves a connection whose preamble was a member's.
-pub(crate) async fn serve(stream: TcpStream, from: SocketAddr, context: Arc<Context>, driver: Driver) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    from: SocketAddr,
+    context: Arc<Context>,
+    driver: Driver,
+    exec: Exec,
+) {
     let local = stream.local_addr().ok().map(|a| a.ip());
     let handshake = async {
         let mut tls = TlsAcceptor::from(context.server.clone()).accept(stream).await?;
@@ -168,8 +205,12 @@ pub(crate) async fn serve(stream: TcpStream, from: SocketAddr, context: Arc<Cont
         Err(_) => return tracing::debug!("no member connection from {from}: too slow"),
     };
     let key = peer_key(tls.get_ref().1.peer_certificates());
+    let mut errand = false;
     let checked = match said.kind {
-        Some(member::Kind::Hello(h)) => check_hello(&context, h, key),
+        Some(member::Kind::Hello(h)) => {
+            errand = h.errand;
+            check_hello(&context, h, key)
+        }
         _ => Err("a member connection begins with a hello".to_owned()),
     };
     let (host, hello) = match checked {
@@ -181,6 +222,9 @@ pub(crate) async fn serve(stream: TcpStream, from: SocketAddr, context: Arc<Cont
     };
     if !is_current(&context, &driver) {
         return;
+    }
+    if errand {
+        return errand::serve(tls, &host, from, &context, &driver, &exec).await;
     }
     let conn = driver.conn();
     let (tx, rx) = mpsc::channel(OUTBOX);
@@ -215,9 +259,9 @@ async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(tls: &mut S, text: String
 }
 
 /// Our hello, with the address that is right for a connection with this local address.
-fn hello(context: &Context, local: Option<std::net::IpAddr>) -> wire::Member {
+fn hello(context: &Context, local: Option<std::net::IpAddr>, errand: bool) -> wire::Member {
     let h = MemberHello {
-        errand: false,
+        errand,
         cert: context.identity.own.cert.clone(),
         address: context.address_for(local),
         boot: context.boot.to_vec(),
@@ -303,7 +347,7 @@ async fn talk<S>(
         let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "it takes no more messages");
         while let Some(c) = commands.recv().await {
             let message = match c {
-                Command::Welcome => hello(context, local),
+                Command::Welcome => hello(context, local, false),
                 Command::Send(kind) => wire::Member { kind: Some(kind) },
                 Command::Close(bye) => {
                     if let Some(text) = bye {

@@ -3,8 +3,9 @@
 //! membership are the engine's.
 
 use crate::engine::types::{Entry, Host, Revoked};
-use libqueue::wire::RosterEntry;
+use libqueue::wire::{Keys, RosterEntry};
 use queue_exec::cert::{CertError, HostCert, PublicKey, Revocations};
+use queue_exec::keys::GossipKey;
 use queue_exec::state::unix_now;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,9 +22,20 @@ pub(crate) struct Verifier {
 
 impl Verifier {
     /// Whether gossip keys are the authority's.
-    pub(crate) fn keys(&self, keys: &libqueue::wire::Keys) -> Result<(), String> {
-        if keys.key.len() != 32 {
-            return Err("a key has 32 bytes".into());
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn keys(&self, keys: &Keys) -> Result<(), String> {
+        let (Ok(key), Ok(signature)) = (keys.key[..].try_into(), keys.signature[..].try_into()) else {
+            return Err("a key has 32 bytes, and its signature 64".into());
+        };
+        let key = GossipKey {
+            version: keys.version,
+            key,
+            signature,
+        };
+        if !key.verify(&self.authority) {
+            return Err("the authority's signature on them is wrong".into());
         }
         Ok(())
     }
@@ -81,6 +93,15 @@ impl Verifier {
             serials: list.serials,
             bytes: bytes.to_vec(),
         })
+    }
+}
+
+/// Gossip keys as they go over the wire.
+pub(crate) fn wire_keys(key: &GossipKey) -> Keys {
+    Keys {
+        version: key.version,
+        key: key.key.to_vec(),
+        signature: key.signature.to_vec(),
     }
 }
 

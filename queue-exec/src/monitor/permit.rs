@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Reload,
     Adopt,
     Control,
+    Renew,
+    Install,
 }
 
 /// What this host can do at the moment.
@@ -55,11 +57,11 @@ const YES: bool = true;
 const NO: bool = false;
 
 /// The table. Two further conditions are met elsewhere: `Adopt` needs a session's record with the asker's
-/// process id and start time; `Admit` needs the authority's key in this host's room. The daemon may not have
+/// process id and start time; `Admit` and `Renew` need the authority's key in this host's room. The daemon may not have
 /// anything signed: a broken one must not be able to speak for anyone, not even for its own account. What it asks for
 /// by `Start` and `Control` needs a user's ticket besides, each for one use.
 #[rustfmt::skip]
-const TABLE: [(Kind, State, [bool; 4]); 8] = [
+const TABLE: [(Kind, State, [bool; 4]); 10] = [
     //  request       needs            Nobody  User  Daemon  Root
     (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
     (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
@@ -69,6 +71,8 @@ const TABLE: [(Kind, State, [bool; 4]); 8] = [
     (Kind::Reload,  State::NoKey,    [ NO,     NO,   YES,    YES ]),
     (Kind::Adopt,   State::NoKey,    [ NO,     YES,  YES,    YES ]),
     (Kind::Control, State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Renew,   State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Install, State::Member,   [ NO,     NO,   YES,    YES ]),
 ];
 
 /// Looks it up. What is not in the table is not permitted.
@@ -101,6 +105,8 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Watch => Kind::Watch,
         Request::Reload => Kind::Reload,
         Request::Adopt { .. } => Kind::Adopt,
+        Request::Renew { .. } => Kind::Renew,
+        Request::Install { .. } => Kind::Install,
         Request::Control { .. } => Kind::Control,
     }
 }
@@ -111,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{Admit, Adopt, Control, Reload, Revoke, Sign, Start, Watch};
-        for k in [Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control] {
+        use Kind::{Admit, Adopt, Control, Install, Reload, Renew, Revoke, Sign, Start, Watch};
+        for k in [Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
             let user = matches!(k, Sign | Adopt);
             assert_eq!(

@@ -11,6 +11,7 @@ use queue_exec::authority::{self, Applicant};
 use queue_exec::cert::CertError;
 use queue_exec::client;
 use queue_exec::protocol::{Refusal, Reply, Request};
+use queue_exec::renewal;
 use queue_exec::state::{Identity, Room, unix_now};
 use queue_exec::ticket::Ticket;
 use std::collections::{HashMap, VecDeque};
@@ -110,6 +111,33 @@ impl Monitor {
                         self.reply(conn, request, &Reply::Done);
                     }
                     Err(f) => self.refuse(conn, request, f.code, &f.text),
+                }
+            }
+            Request::Renew { cert } => {
+                let done = Room::open(&self.layout.exec_state())
+                    .map_err(Into::into)
+                    .and_then(|room| renewal::renew(&room, &cert, Duration::ZERO));
+                match done {
+                    Ok(cert) => self.reply(conn, request, &Reply::Admitted { cert }),
+                    Err(f) => self.refuse(conn, request, f.code, &f.text),
+                }
+            }
+            Request::Install { cert } => {
+                let done = Room::open(&self.layout.exec_state())
+                    .map_err(Into::into)
+                    .and_then(|room| renewal::install(&room, &cert));
+                match done {
+                    Ok(new) => {
+                        if new {
+                            log!("this host has a new certificate");
+                            self.trust = super::Trust::load(&self.layout.exec_state());
+                        }
+                        self.reply(conn, request, &Reply::Done);
+                    }
+                    Err(f) => {
+                        log!("did not take a new certificate: {f}");
+                        self.refuse(conn, request, f.code, &f.text);
+                    }
                 }
             }
             Request::Watch => self.watch(conn, request),

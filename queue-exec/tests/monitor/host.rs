@@ -103,7 +103,7 @@ impl Host {
             fs::create_dir(d).unwrap();
             chown(d, Some(uid), Some(uid)).unwrap();
         }
-        let made = as_user(uid, || authority::init(&layout, "h1", &[1; 32], &[]).unwrap());
+        let made = as_user(uid, || authority::init(&layout, "h1", &[1; 32], &[], None).unwrap());
         Self {
             dir,
             layout,

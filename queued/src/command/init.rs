@@ -3,9 +3,11 @@
 use super::{Init, Site, note, say};
 use crate::address;
 use crate::identity::{self, Cluster, Contents, Fresh, Identity};
+use crate::verify::wire_keys;
 use anyhow::{Context as _, bail};
 use libqueue::tls::KeyPair;
-use queue_exec::authority;
+use queue_exec::authority::{self, Installed};
+use std::time::Duration;
 
 pub(super) fn run(args: &Init) -> anyhow::Result<()> {
     let site = Site::open()?;
@@ -26,7 +28,13 @@ pub(super) fn run(args: &Init) -> anyhow::Result<()> {
         return again(&site, args);
     }
     let name = site.host_name(args.host.as_deref(), args.force)?;
-    let id = first(&site, &name, args.name.as_deref(), args.advertise.as_deref())?;
+    let new = New {
+        host: &name,
+        cluster: args.name.as_deref(),
+        advertise: args.advertise.as_deref(),
+        lifetime: args.cert_lifetime,
+    };
+    let id = first(&site, &new)?;
     say(&format!(
         "{name} is the first host of cluster {} now.",
         id.cluster.name
@@ -39,37 +47,58 @@ pub(super) fn run(args: &Init) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a new cluster is made of.
+#[derive(Debug, Default)]
+pub(super) struct New<'a> {
+    /// This host's name.
+    pub host: &'a str,
+    /// The cluster's, if said.
+    pub cluster: Option<&'a str>,
+    /// Where others reach this host, if said.
+    pub advertise: Option<&'a str>,
+    /// How long its certificates are valid, if said.
+    pub lifetime: Option<Duration>,
+}
+
 /// Sets a host up: keys, certificate, directories; all of it or nothing.
-pub(super) fn first(
-    site: &Site,
-    name: &str,
-    cluster: Option<&str>,
-    advertise: Option<&str>,
-) -> anyhow::Result<Identity> {
+pub(super) fn first(site: &Site, new: &New<'_>) -> anyhow::Result<Identity> {
     let owner = site.owner()?;
     let tls = KeyPair::generate().context("cannot make a key")?;
-    let made = authority::init(&site.layout, name, &tls.public(), &[])?;
+    let made = authority::init(&site.layout, new.host, &tls.public(), &[], new.lifetime)?;
+    let put = put(site, new, &tls, &made, owner);
+    if put.is_err() {
+        // `authority::init` made that room a moment ago.
+        let _ = std::fs::remove_dir_all(site.layout.exec_state());
+    }
+    put?;
+    Identity::load(&site.layout)
+}
+
+/// Writes the daemon's room.
+fn put(
+    site: &Site,
+    new: &New<'_>,
+    tls: &KeyPair,
+    made: &Installed,
+    owner: Option<(nix::unistd::Uid, nix::unistd::Gid)>,
+) -> anyhow::Result<()> {
     let cluster = Cluster {
-        name: cluster.unwrap_or("queue").to_owned(),
+        name: new.cluster.unwrap_or("queue").to_owned(),
         authority: true,
-        advertise: advertise.map(str::to_owned),
+        advertise: new.advertise.map(str::to_owned),
         port: None,
     };
+    let keys = wire_keys(&queue_exec::keys::new_key(&site.layout)?);
     let contents = Contents {
         cluster: &cluster,
         authority: &made.authority,
         cert: &made.cert,
-        tls: &tls,
+        tls,
         members: &[],
         revoked: &[],
+        keys: Some(&keys),
     };
-    let put = Fresh::write(&site.layout, &contents, owner).and_then(Fresh::put);
-    if let Err(e) = put {
-        // `authority::init` made that room a moment ago.
-        let _ = std::fs::remove_dir_all(site.layout.exec_state());
-        return Err(e);
-    }
-    Identity::load(&site.layout)
+    Fresh::write(&site.layout, &contents, owner).and_then(Fresh::put)
 }
 
 /// On a host that is set up: only what does not touch anybody else can change.

@@ -261,7 +261,10 @@ fn install(
         // This one is known to work from here.
         m.address = talk.address.to_string();
     }
+    // Without them, or with others than the authority's, they come with the first connection.
+    let gossip = got.reply.keys.as_ref().filter(|k| verifier.keys(k).is_ok());
     let contents = Contents {
+        keys: gossip,
         cluster,
         authority: &talk.authority,
         cert: &got.cert,

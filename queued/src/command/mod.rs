@@ -79,6 +79,9 @@ struct Init {
     /// Even though the host's name is spelled like a verb of queue
     #[arg(long)]
     force: bool,
+    /// How long host certificates are valid (they are renewed in time by themselves)
+    #[arg(long, value_name = "TIME", value_parser = token::span, hide = true)]
+    cert_lifetime: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

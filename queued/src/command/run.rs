@@ -92,7 +92,11 @@ fn set_up(site: &Site) -> anyhow::Result<()> {
             .map(|()| "localhost".to_owned())
             .map_err(Into::into),
     })?;
-    let id = init::first(site, &name, None, None)?;
+    let new = init::New {
+        host: &name,
+        ..init::New::default()
+    };
+    let id = init::first(site, &new)?;
     spawn::reload(&site.layout).context("queue-exec runs, but did not take the new keys up")?;
     tracing::info!(
         "nothing was set up: this host is {} of a cluster of its own now ('queued join TOKEN' makes it part of another)",

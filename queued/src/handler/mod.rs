@@ -7,7 +7,7 @@ mod keys;
 mod place;
 mod reload;
 mod revoke;
-mod sessions;
+pub(crate) mod sessions;
 mod status;
 
 use crate::driver::Driver;
