@@ -3,29 +3,23 @@
 
 use crate::args::{End, Found, Parsed, parse};
 use crate::messages::Failure;
+use crate::need::Need;
 use crate::options::{Id, VERB_NAMES};
+use crate::verbs::table::{self, Verb};
+use crate::verbs::{self, Ask};
+use libqueue::wire::Place;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Run something on a host.
     Run(Run),
-    /// `queue hosts`.
-    Hosts {
-        /// As JSON.
-        json: bool,
-    },
-    /// `queue hosts remove NAME`.
-    RemoveHost {
-        /// The host.
-        name: String,
-        /// As JSON.
-        json: bool,
-    },
+    /// Do what a verb says.
+    Verb(Ask),
     /// `--help`.
     Help(Topic),
     /// `--version`.
@@ -40,7 +34,7 @@ pub enum Command {
 }
 
 /// Which help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Topic {
     /// Of `queue`.
     Queue,
@@ -49,7 +43,19 @@ pub enum Topic {
     /// Of `queue-sh`.
     QueueSh,
     /// Of a verb.
-    Hosts,
+    Verb(&'static Verb),
+}
+
+impl PartialEq for Topic {
+    fn eq(&self, other: &Self) -> bool {
+        let name = |t: &Self| match t {
+            Self::Queue => "queue",
+            Self::Qsh => "qsh",
+            Self::QueueSh => "queue-sh",
+            Self::Verb(v) => v.name,
+        };
+        name(self) == name(other)
+    }
 }
 
 /// Something to run.
@@ -59,6 +65,10 @@ pub struct Run {
     pub what: What,
     /// Where.
     pub host: Target,
+    /// What it needs there.
+    pub need: Need,
+    /// Wait until a host has room.
+    pub wait: bool,
     /// The account there, or empty for the same name.
     pub login: String,
     /// Which terminal.
@@ -73,6 +83,25 @@ pub struct Run {
     pub send_env: Vec<OsString>,
     /// `NAME=VALUE` for the rsh form.
     pub set_env: Vec<OsString>,
+}
+
+impl Run {
+    /// What the daemon is asked for.
+    pub fn place(&self) -> Place {
+        let named = matches!(self.host, Target::Only(_));
+        // An administrator's way into a host that is drained or full, as ssh would be.
+        let by_name = named && matches!(self.what, What::Rsh(_));
+        Place {
+            host: match &self.host {
+                Target::Any => String::new(),
+                Target::Only(h) | Target::Prefer(h) => h.clone(),
+            },
+            prefer: matches!(self.host, Target::Prefer(_)),
+            avoid: Vec::new(),
+            need: self.need.wire(by_name),
+            wait: self.wait,
+        }
+    }
 }
 
 /// What to run.
@@ -220,10 +249,12 @@ fn informative(found: &[Found], topic: Topic) -> Option<Command> {
 
 fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
     let mut json = false;
+    let known = table::by_name(verb);
+    let topic = known.map_or(Topic::Queue, Topic::Verb);
     for f in &parsed.found {
         match f.launch.map(|o| o.id) {
             Some(Id::Json) => json = true,
-            Some(Id::Help) => return Ok(Command::Help(Topic::Hosts)),
+            Some(Id::Help) => return Ok(Command::Help(topic)),
             Some(Id::Version) => return Ok(Command::Version),
             _ => {
                 return Err(Failure::own(format!(
@@ -233,39 +264,77 @@ fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
             }
         }
     }
-    if verb != "hosts" {
+    let words = &parsed.rest[1..];
+    if verb == "help" {
+        return help(words);
+    }
+    let Some(known) = known else {
         return Err(Failure::not_yet(&format!("`queue {verb}`")));
+    };
+    if verbs::wants_help(words) {
+        return Ok(Command::Help(topic));
     }
-    let mut words = Vec::new();
-    for w in &parsed.rest[1..] {
-        match w.to_str() {
-            Some("--json") => json = true,
-            Some("--help") => return Ok(Command::Help(Topic::Hosts)),
-            Some(w) if !w.starts_with('-') => words.push(w),
-            _ => {
-                return Err(Failure::own(format!(
-                    "`queue hosts` does not know {}: it takes --json, --help and `remove NAME`",
-                    w.to_string_lossy()
-                )));
-            }
-        }
+    if verb == "explain" {
+        return explain(words, json);
     }
-    match words[..] {
-        [] => Ok(Command::Hosts { json }),
-        ["remove", name] => Ok(Command::RemoveHost {
-            name: name.to_owned(),
-            json,
-        }),
-        ["remove", ..] => Err(Failure::own("`queue hosts remove` takes one NAME")),
-        [other, ..] => Err(Failure::own(format!(
-            "`queue hosts` does not know `{other}`: it takes --json and `remove NAME` (a host named hosts is reached by `qsh hosts`)"
-        ))),
+    verbs::ask(known, words, json).map(Command::Verb)
+}
+
+/// `queue help [VERB]`.
+fn help(words: &[OsString]) -> Result<Command, Failure> {
+    let topic = match words {
+        [] => Topic::Queue,
+        [one, ..] => match one.to_str() {
+            Some("queue" | "help" | "--help") => Topic::Queue,
+            Some("qsh") => Topic::Qsh,
+            Some("queue-sh") => Topic::QueueSh,
+            name => match name.and_then(table::by_name) {
+                Some(verb) => Topic::Verb(verb),
+                None if name.is_some_and(|n| VERB_NAMES.contains(&n)) => {
+                    return Err(Failure::not_yet(&format!("`queue {}`", one.to_string_lossy())));
+                }
+                None => {
+                    return Err(Failure::own(format!(
+                        "no help on `{}`: `queue help` lists the verbs (a host named help is reached by `qsh help`)",
+                        one.to_string_lossy()
+                    )));
+                }
+            },
+        },
+    };
+    Ok(Command::Help(topic))
+}
+
+/// `queue explain`: the options are the launch form's, and so is the command.
+fn explain(words: &[OsString], mut json: bool) -> Result<Command, Failure> {
+    let mut parsed = parse(words, false)?;
+    parsed.found.retain(|f| {
+        let is_json = f.launch.is_some_and(|o| o.id == Id::Json);
+        json |= is_json;
+        !is_json
+    });
+    if let Some(f) = parsed.found.iter().find(|f| f.launch.is_none()) {
+        return Err(Failure::own(format!(
+            "`queue explain` does not know {}",
+            f.spelled
+        )));
     }
+    if let (End::Word, Some(w)) = (parsed.end, parsed.rest.first()) {
+        return Err(Failure::own(format!(
+            "the command comes behind `--`: `queue explain ... -- {} ...`",
+            w.to_string_lossy()
+        )));
+    }
+    let o = launch_options(&parsed)?;
+    let place = o.into_run(What::Launch(Vec::new()), Tty::None).place();
+    Ok(Command::Verb(Ask::Explain { place, json }))
 }
 
 /// Collects what the options of either form set.
 struct Options {
     host: Target,
+    need: Need,
+    wait: bool,
     login: String,
     tty: Option<Tty>,
     no_stdin: bool,
@@ -279,6 +348,8 @@ impl Options {
     fn new() -> Self {
         Self {
             host: Target::Any,
+            need: Need::default(),
+            wait: false,
             login: String::new(),
             tty: None,
             no_stdin: false,
@@ -290,9 +361,15 @@ impl Options {
     }
 
     fn run(self, what: What, tty: Tty) -> Command {
-        Command::Run(Run {
+        Command::Run(self.into_run(what, tty))
+    }
+
+    fn into_run(self, what: What, tty: Tty) -> Run {
+        Run {
             what,
             host: self.host,
+            need: self.need,
+            wait: self.wait,
             login: self.login,
             tty: self.tty.unwrap_or(tty),
             no_stdin: self.no_stdin,
@@ -300,11 +377,25 @@ impl Options {
             connect_timeout: self.connect_timeout,
             send_env: self.send_env,
             set_env: self.set_env,
-        })
+        }
     }
 }
 
 fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
+    let o = launch_options(parsed)?;
+    if parsed.rest.is_empty() {
+        return Err(Failure::own(
+            "nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`",
+        ));
+    }
+    if parsed.rest[0].is_empty() {
+        return Err(Failure::own("the command behind `--` is an empty word"));
+    }
+    no_descriptors(parsed.rest)?;
+    Ok(o.run(What::Launch(parsed.rest.to_vec()), Tty::Auto))
+}
+
+fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
     let mut o = Options::new();
     // The last one that names a class counts; the other later options refuse at once.
     let mut class = (OsString::from("now"), String::new());
@@ -328,25 +419,22 @@ fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::Tee => o.tee = Some(f.value.clone().into()),
             Id::Json => return Err(Failure::own("--json is for verbs, as in `queue hosts --json`")),
+            id @ (Id::Cores | Id::Mem | Id::Gpus | Id::Disk | Id::Expr) => {
+                o.need.take(id, &f.spelled, &text(&f.value, &f.spelled)?)?;
+            }
             _ => return Err(Failure::not_yet(&f.spelled)),
         }
     }
-    if class.0 != "now" {
-        return Err(Failure::not_yet(&format!(
-            "{} (a job that waits in a queue)",
-            class.1
-        )));
+    o.wait = match class.0.to_str() {
+        Some("now") => false,
+        Some("wait") => true,
+        _ => return Err(Failure::not_yet(&format!("{} (a class of jobs)", class.1))),
+    };
+    // What waits for room has to take some.
+    if o.wait && o.need.cores == 0 {
+        o.need.cores = 1;
     }
-    if parsed.rest.is_empty() {
-        return Err(Failure::own(
-            "nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`",
-        ));
-    }
-    if parsed.rest[0].is_empty() {
-        return Err(Failure::own("the command behind `--` is an empty word"));
-    }
-    no_descriptors(parsed.rest)?;
-    Ok(o.run(What::Launch(parsed.rest.to_vec()), Tty::Auto))
+    Ok(o)
 }
 
 fn shell(args: &[OsString]) -> Command {

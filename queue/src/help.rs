@@ -1,13 +1,14 @@
 //! `--help`, made from the option table.
 
 use crate::forms::Topic;
-use crate::options::{LATER, LAUNCH, Opt, QSH, RSH, VERBS};
+use crate::options::{LAUNCH, Opt, QSH, RSH};
+use crate::verbs::table::{VERBS, Verb};
 use std::fmt::Write as _;
 
 /// Columns of the option's spelling.
-const LEFT: usize = 26;
+const LEFT: usize = 22;
 /// Width of a line.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
 /// The text of `--version`.
 pub fn version() -> String {
@@ -20,16 +21,12 @@ pub fn help(topic: Topic) -> String {
     match topic {
         Topic::Queue => {
             s += QUEUE;
-            s += "\nOptions of the launch form:\n";
+            s += "\nOptions in front of `--` (those in front of HOST: `qsh --help`):\n";
             table(&mut s, LAUNCH);
-            s += "\nOptions of the rsh form (they end at HOST):\n";
-            table(&mut s, RSH);
-            s += "\nVerbs:\n";
-            for (name, takes, help) in VERBS {
-                entry(&mut s, &format!("{name} {takes}"), help);
+            s += "\nVerbs (more: `queue VERB --help`):\n";
+            for v in VERBS {
+                entry(&mut s, v.name, v.summary, 12);
             }
-            s += "\nIn later versions (refused with a clear line now):\n";
-            table(&mut s, LATER);
             s += TAIL;
         }
         Topic::Qsh => {
@@ -37,18 +34,37 @@ pub fn help(topic: Topic) -> String {
             s += "\nOptions (they end at HOST):\n";
             table(&mut s, RSH);
             table(&mut s, QSH);
-            entry(&mut s, "--no-stdin, --tee FILE", "as in `queue --help`");
+            entry(&mut s, "--no-stdin, --tee FILE", "as in `queue --help`", LEFT);
             s += QSH_TAIL;
         }
         Topic::QueueSh => s += QUEUE_SH,
-        Topic::Hosts => {
-            s += "Usage: queue hosts [--json]\n       queue hosts remove NAME\n\n";
-            for (name, takes, help) in VERBS {
-                entry(&mut s, &format!("{name} {takes}"), help);
-            }
-        }
+        Topic::Verb(v) => verb(&mut s, v),
     }
     s
+}
+
+fn verb(s: &mut String, v: &Verb) {
+    for (i, usage) in v.usage.iter().enumerate() {
+        let head = if i == 0 { "Usage:" } else { "      " };
+        let _ = writeln!(s, "{head} queue {} {usage}", v.name);
+    }
+    let mut summary = v.summary.chars();
+    let first = summary.next().into_iter().flat_map(char::to_uppercase);
+    let _ = writeln!(s, "\n{}{}.", first.collect::<String>(), summary.as_str());
+    if !v.text.is_empty() {
+        s.push('\n');
+        for paragraph in v.text.lines() {
+            entry(s, "", paragraph, 0);
+        }
+    }
+    s.push_str("\nOptions:\n");
+    table(s, v.options);
+    if !v.examples.is_empty() {
+        s.push_str("\nExamples:\n");
+    }
+    for (example, what) in v.examples {
+        let _ = writeln!(s, "{}", format!("  {example:<38} {what}").trim_end());
+    }
 }
 
 fn table(s: &mut String, options: &[Opt]) {
@@ -59,63 +75,63 @@ fn table(s: &mut String, options: &[Opt]) {
         if !o.value.is_empty() {
             left = format!("{left} {}", o.value);
         }
-        entry(s, &left, o.help);
+        entry(s, &left, o.help, LEFT);
     }
 }
 
-/// One entry: the spelling on the left, the text wrapped on the right.
-fn entry(s: &mut String, left: &str, text: &str) {
-    let _ = write!(s, "  {left}");
-    let mut column = 2 + left.chars().count();
-    if column + 2 > LEFT {
-        s.push('\n');
-        column = 0;
-    }
-    for word in text.split(' ') {
-        let room = column > LEFT && column + 1 + word.len() > WIDTH;
-        if room {
+/// One entry: the spelling on the left, the text wrapped on the right, from column `at` on.
+fn entry(s: &mut String, left: &str, text: &str, at: usize) {
+    let mut column = 0;
+    if !left.is_empty() {
+        let _ = write!(s, "  {left}");
+        column = 2 + left.chars().count();
+        if column + 2 > at {
             s.push('\n');
             column = 0;
         }
-        if column < LEFT {
-            let _ = write!(s, "{:1$}", "", LEFT - column);
-            column = LEFT;
+    }
+    let mut first = true;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !first && column + 1 + length > WIDTH {
+            s.push('\n');
+            (column, first) = (0, true);
+        }
+        if first {
+            let _ = write!(s, "{:1$}", "", at.saturating_sub(column));
+            column = at;
         } else {
             s.push(' ');
             column += 1;
         }
+        first = false;
         s.push_str(word);
-        column += word.chars().count();
+        column += length;
     }
     s.push('\n');
 }
 
 const QUEUE: &str = "\
-queue runs a command on another host as if it were local: same terminal, signals, exit code, environment,
-directory.
+queue runs a command on another host as if it were local: same terminal,
+signals, exit code, environment and directory.
 
 Usage:
-  queue [OPTIONS] -- COMMAND [ARG...]        launch: COMMAND is executed as given, no shell in between
-  queue [OPTIONS] [USER@]HOST [COMMAND...]   rsh form: run by the login shell on HOST; `+` is any host
-  queue -c STRING [NAME ARG...]              shell form, as sh; also `queue ./script`, `make SHELL=queue`
-  queue VERB ...                             look at the cluster
-  qsh ...                                    always the rsh form
-  queue-sh ...                               always the shell form
+  queue [OPTIONS] -- COMMAND [ARG...]   COMMAND as given, no shell in between
+  queue [OPTIONS] [USER@]HOST [CMD...]  as rsh (qsh): by the login shell on HOST
+  queue -c STRING [NAME ARG...]         as sh (queue-sh); also `queue ./script`
+  queue VERB ...                        what runs, and the hosts
 
-Examples:
-  queue -- hostname                          on the least loaded host
-  queue -h h2 -- make -j4                    on h2, in this directory
-  queue -- vim notes                         with the terminal, window size and Ctrl-Z as usual
-  tar cf - src | queue h2 tar xf -           rsh form: a pipeline through h2's login shell
-  rsync -a -e queue src/ h2:src/             wherever a program wants an rsh command
-  make -j8 SHELL=queue-sh                    every recipe on the least loaded host
-  queue hosts                                who is there, and how loaded
+  queue -- hostname                     on the least loaded host
+  queue -h h2 -- make -j4               on h2, in this directory
+  queue -q --cores 4 -- ./simulate      as soon as a host has four cores for it
+  queue h2                              a login shell on h2 (`+`: on any host)
+  rsync -a -e queue src/ h2:src/        wherever a program wants an rsh command
+  make -j8 SHELL=queue-sh               every recipe on the least loaded host
 ";
 
 const TAIL: &str = "
-Exit code: the command's own, all of 0 to 255; if it died of a signal, so does queue. Failures of queue itself:
-125 (255 in the rsh form), 126 found but not executable, 127 not found; one line on standard error says why.
-Environment: QUEUE_SOCKET names the daemon's socket if it is not the usual one.
+Exit code: the command's own; if it died of a signal, so does queue. Of queue
+itself: 125 it failed (255 as rsh), 126 not executable, 127 not found.
 ";
 
 const QSH_HEAD: &str = "\
@@ -123,33 +139,37 @@ qsh runs a command on another host, as rsh and ssh do.
 
 Usage: qsh [OPTIONS] [USER@]HOST [COMMAND...]
 
-HOST may be `+`, the least loaded one. Without COMMAND: a login shell. The words of COMMAND are joined by blanks
-and run by your login shell there, in your home directory.
+HOST may be `+`, the least loaded one. Without COMMAND: a login shell. The words
+of COMMAND are joined by blanks and run by your login shell there, in your home
+directory.
 ";
 
 const QSH_TAIL: &str = "
-Exit code: the command's own; 255 if qsh itself failed. What ssh takes and has no meaning here is ignored.
+Exit code: the command's own; 255 if qsh itself failed. What ssh takes and has
+no meaning here is ignored.
 ";
 
 const QUEUE_SH: &str = "\
-queue-sh is a shell that runs somewhere else: /bin/sh with the same arguments on the least loaded host, in this
-directory and environment, without a terminal.
+queue-sh is a shell that runs somewhere else: /bin/sh with the same arguments on
+the least loaded host, in this directory and environment, without a terminal.
 
 Usage: queue-sh [-e...] -c STRING [NAME ARG...] | queue-sh SCRIPT [ARG...]
 
 Example: make -j8 SHELL=queue-sh
 
-A recipe that was handed make's job server (a make within make) runs here, so that -j keeps its meaning.
+A recipe that was handed make's job server (a make within make) runs here, so
+that -j keeps its meaning.
 ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::LATER;
 
     #[test]
-    fn every_option_and_verb_is_in_the_help_and_no_line_is_too_long() {
+    fn what_works_is_in_the_help_and_what_does_not_is_not() {
         let text = help(Topic::Queue);
-        for o in LAUNCH.iter().chain(LATER).chain(RSH) {
+        for o in LAUNCH {
             for c in o.short.chars() {
                 assert!(text.contains(&format!("-{c}")), "-{c}");
             }
@@ -157,10 +177,35 @@ mod tests {
                 assert!(text.contains(&format!("--{w}")), "--{w}");
             }
         }
-        for topic in [Topic::Queue, Topic::Qsh, Topic::QueueSh, Topic::Hosts] {
+        for v in VERBS {
+            assert!(text.contains(&format!("\n  {} ", v.name)), "{}", v.name);
+        }
+        for o in LATER.iter().flat_map(|o| o.long) {
+            assert!(!text.contains(&format!("--{o}")), "--{o}");
+        }
+        assert!(text.lines().count() <= 60, "{}", text.lines().count());
+    }
+
+    #[test]
+    fn no_line_is_too_long() {
+        let verbs = VERBS.iter().map(Topic::Verb);
+        for topic in [Topic::Queue, Topic::Qsh, Topic::QueueSh]
+            .into_iter()
+            .chain(verbs)
+        {
             for line in help(topic).lines() {
-                assert!(line.len() <= 120, "{line}");
+                assert!(line.len() <= WIDTH, "{line}");
+                assert_eq!(line.trim_end(), line);
             }
+        }
+    }
+
+    #[test]
+    fn every_verb_has_its_own_help() {
+        for v in VERBS {
+            let text = help(Topic::Verb(v));
+            assert!(text.starts_with(&format!("Usage: queue {} ", v.name)), "{text}");
+            assert!(text.contains("--json") && text.contains("--help"), "{text}");
         }
     }
 }

@@ -4,32 +4,29 @@
 //! Nothing is run before the [`wire::Launch`] is sent, which happens after this; so another host can be tried
 //! as long as we are here.
 
-use crate::forms::{Run, Target};
-use crate::messages::{Failure, link_reason, printable, reason};
-use crate::place::{Daemon, nobody};
+use crate::messages::{Failure, link_reason, printable};
+use crate::place::Daemon;
+use crate::sign::{self, Signer, Subject};
 use crate::sys;
-use aws_lc_rs::{digest, rand};
+use crate::waiting::Line;
 use libqueue::link::{Link, LinkError};
 use libqueue::stream::FIRST_CONTROL_MAX;
 use libqueue::tls::{KeyPair, Peer, client_config};
-use libqueue::wire::{self, Place, Placed, SessionAnswer, SessionHello, reply, request};
+use libqueue::wire::{self, ErrorCode, Place, Placed, SessionAnswer, SessionHello, reply, request};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, setsockopt, socket, sockopt,
 };
-use nix::sys::time::TimeVal;
 use prost::Message as _;
-use queue_exec::client;
 use queue_exec::layout::Layout;
-use queue_exec::protocol::{Reply, Request};
-use queue_exec::ticket::{Grant, Nonce};
+use queue_exec::ticket::Grant;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How many hosts are tried when the choice is ours.
+/// How many hosts may fail when the choice is ours. One that only has no room is not counted.
 const TRIES: usize = 3;
 /// How long a host of our choice may take to accept a connection; then another one is tried.
 const CONNECT_CHOSEN: Duration = Duration::from_secs(1);
@@ -42,10 +39,29 @@ const ANSWER_CHOSEN: Duration = Duration::from_secs(10);
 const ANSWER_NAMED: Duration = Duration::from_secs(30);
 /// How long TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// How long the local `queue-exec` may take, in seconds.
-const SIGN: i64 = 15;
-/// Room for a reply of `queue-exec`: two blobs and a key.
-const REPLY_ROOM: usize = 2 * queue_exec::protocol::BLOB_MAX + 4096;
+/// After a host that we waited for had no room after all: how long until it is asked for again, at first and at
+/// most.
+const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)];
+
+/// What a session is wanted for.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Where.
+    pub place: Place,
+    /// The account there; empty for the same name.
+    pub login: String,
+    /// How long a host may take to accept the connection, if that was said.
+    pub connect: Option<Duration>,
+    /// How long it may take to start the session, if that was said.
+    pub answer: Option<Duration>,
+}
+
+impl Ask {
+    /// Whether the choice of the host is ours.
+    fn chooses(&self) -> bool {
+        matches!(self.place.host.as_str(), "" | "+") || self.place.prefer
+    }
+}
 
 /// A session that waits for its first message.
 #[derive(Debug)]
@@ -64,6 +80,9 @@ pub struct Session {
 enum Fault {
     /// Another one may.
     Host(Failure),
+    /// It has no room, takes nothing new, or is not up to it: nothing was begun. Another one may do, and where it
+    /// is only a matter of time this one later.
+    NoRoom(Failure, ErrorCode),
     /// None will.
     Final(Failure),
 }
@@ -72,21 +91,9 @@ enum Fault {
 ///
 /// # Errors
 /// No daemon, no host, or refused.
-pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) -> Result<Session, Failure> {
+pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) -> Result<Session, Failure> {
     let layout = Layout::for_client();
-    let mut place = match &run.host {
-        Target::Any => Place::default(),
-        Target::Only(h) => Place {
-            host: h.clone(),
-            ..Place::default()
-        },
-        Target::Prefer(h) => Place {
-            host: h.clone(),
-            prefer: true,
-            ..Place::default()
-        },
-    };
-    let ours = !matches!(run.host, Target::Only(_));
+    let (mut place, ours) = (ask.place.clone(), ask.chooses());
     let mut daemon = Daemon::dial(&layout)?;
     daemon.ask(request::Kind::Place(place.clone()))?;
 
@@ -95,30 +102,29 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
     let launch = request()?;
     let no_stdin = launch.no_stdin;
     let launch = encode(&launch)?;
-    let hash = digest::digest(&digest::SHA256, &launch);
-    let hash: [u8; 32] = hash.as_ref().try_into().map_err(|_| Failure::own("no SHA-256"))?;
-    let mut monitor = Some(dial_monitor(&layout));
-    let limit = run
-        .connect_timeout
-        .unwrap_or(if ours { CONNECT_CHOSEN } else { CONNECT_NAMED });
+    let hash = sign::hash(&launch)?;
+    let mut signer = Some(Signer::dial(&layout));
+    let or = |given: Option<Duration>, chosen, named| given.unwrap_or(if ours { chosen } else { named });
 
     let asker = Asker {
         layout: &layout,
         key: &key,
-        login: &run.login,
+        login: &ask.login,
+        need: ask.place.need.clone(),
         hash,
-        limit,
-        answer: if ours { ANSWER_CHOSEN } else { ANSWER_NAMED },
+        limit: or(ask.connect, CONNECT_CHOSEN, CONNECT_NAMED),
+        answer: or(ask.answer, ANSWER_CHOSEN, ANSWER_NAMED),
     };
     let mut before: Option<Failure> = None;
+    let mut failed = 0;
+    let mut again = AGAIN[0];
     loop {
-        let placed = match daemon.answer() {
-            Ok(reply::Kind::Placed(placed)) => placed,
-            Ok(_) => return Err(daemon.strange()),
+        let placed = match placed(&mut daemon, place.wait) {
+            Ok(placed) => placed,
             // What was wrong with the last host tells more than that there is no other one.
             Err(e) => return Err(before.unwrap_or(e)),
         };
-        let failure = match asker.try_host(&placed, monitor.take()) {
+        match asker.try_host(&placed, signer.take()) {
             Ok(link) => {
                 return Ok(Session {
                     link,
@@ -128,16 +134,43 @@ pub fn open(run: &Run, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
                 });
             }
             Err(Fault::Final(f)) => return Err(f),
-            Err(Fault::Host(f)) => f,
-        };
-        place.avoid.push(placed.host);
-        if !ours || place.avoid.len() >= TRIES {
-            return Err(failure);
+            Err(Fault::NoRoom(_, code)) if place.wait && code != ErrorCode::Unfit => {
+                // Somebody else was faster: back to waiting.
+                std::thread::sleep(again);
+                again = (again * 2).min(AGAIN[1]);
+            }
+            Err(Fault::NoRoom(f, _)) if ours => {
+                place.avoid.push(placed.host);
+                before = Some(f);
+            }
+            Err(Fault::Host(f)) if ours && failed + 1 < TRIES => {
+                failed += 1;
+                place.avoid.push(placed.host);
+                before = Some(f);
+            }
+            Err(Fault::Host(f) | Fault::NoRoom(f, _)) => return Err(f),
         }
-        before = Some(failure);
         daemon = Daemon::dial(&layout)?;
         daemon.ask(request::Kind::Place(place.clone()))?;
     }
+}
+
+/// The daemon's choice, which may take as long as it likes if the user wants to wait.
+fn placed(daemon: &mut Daemon, wait: bool) -> Result<Placed, Failure> {
+    if wait {
+        daemon.have_patience()?;
+    }
+    let mut line = Line::default();
+    let result = loop {
+        match daemon.answer() {
+            Ok(reply::Kind::Placed(placed)) => break Ok(placed),
+            Ok(reply::Kind::Waiting(w)) if wait => line.show(&w),
+            Ok(_) => break Err(daemon.strange()),
+            Err(e) => break Err(e),
+        }
+    };
+    line.clear();
+    result
 }
 
 fn encode(launch: &wire::Launch) -> Result<Vec<u8>, Failure> {
@@ -156,28 +189,41 @@ struct Asker<'a> {
     layout: &'a Layout,
     key: &'a KeyPair,
     login: &'a str,
+    need: Option<wire::Need>,
     hash: [u8; 32],
     limit: Duration,
     answer: Duration,
 }
 
 impl Asker<'_> {
-    fn try_host(&self, placed: &Placed, monitor: Option<Result<OwnedFd, Failure>>) -> Result<Link, Fault> {
+    fn try_host(&self, placed: &Placed, signer: Option<Result<Signer, Failure>>) -> Result<Link, Fault> {
         let host = printable(&placed.host);
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
 
-        let nonce = nonce().map_err(Fault::Final)?;
-        let monitor = monitor
-            .unwrap_or_else(|| dial_monitor(self.layout))
+        let nonce = sign::nonce().map_err(Fault::Final)?;
+        let signer = signer
+            .unwrap_or_else(|| Signer::dial(self.layout))
             .map_err(Fault::Final)?;
-        self.ask_to_sign(&monitor, placed, nonce).map_err(Fault::Final)?;
+        let subject = Subject {
+            target_cert: &placed.cert,
+            login: self.login,
+            nonce,
+            request: self.hash,
+            client_key: self.key.public(),
+        };
+        signer.ask(&subject).map_err(Fault::Final)?;
         let pin = Arc::new(OnceLock::new());
         let config = client_config(self.key, Peer::Later(pin.clone()))
             .map_err(|e| Fault::Final(Failure::own(format!("TLS: {e}"))))?;
         let mut link = Link::client(sock, config).map_err(|e| self.unreachable(placed, &e))?;
-        let (hello, target_key) =
-            signed(&monitor, &self.layout.exec_socket().display().to_string()).map_err(Fault::Final)?;
+        let signed = signer.answer().map_err(Fault::Final)?;
+        let hello = SessionHello {
+            ticket: signed.ticket,
+            source_cert: signed.source_cert,
+            need: self.need.clone(),
+        }
+        .encode_to_vec();
 
         link.prepend(&wire::preamble(wire::KIND_SESSION, &hello));
         while !link.flush().map_err(|e| self.unreachable(placed, &e))? {
@@ -199,12 +245,15 @@ impl Asker<'_> {
             }))
         })?;
         if !answer.refused.is_empty() {
-            return Err(Fault::Host(Failure::own(format!(
-                "{host}: {}",
-                printable(&answer.refused)
-            ))));
+            let failure = Failure::own(format!("{host}: {}", printable(&answer.refused)));
+            return Err(match answer.code() {
+                code @ (ErrorCode::Full | ErrorCode::Draining | ErrorCode::Unfit) => {
+                    Fault::NoRoom(failure, code)
+                }
+                _ => Fault::Host(failure),
+            });
         }
-        let grant = Grant::verify(&answer.grant, &target_key)
+        let grant = Grant::verify(&answer.grant, &signed.target_key)
             .ok()
             .filter(|g| g.nonce == nonce)
             .ok_or_else(|| {
@@ -220,113 +269,29 @@ impl Asker<'_> {
     }
 
     fn unreachable(&self, placed: &Placed, e: &LinkError) -> Fault {
-        let (host, address) = (printable(&placed.host), printable(&placed.address));
-        Fault::Host(Failure::own(match e {
-            LinkError::Io(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
-                format!("no queued listens on {host} ({address}): start it there, or see `queue hosts`")
-            }
-            LinkError::Timeout => {
-                format!(
-                    "{host} ({address}) does not answer: nothing for {} s",
-                    self.limit.as_secs()
-                )
-            }
-            e => format!("{host} ({address}) cannot be reached: {}", link_reason(e)),
-        }))
-    }
-
-    /// Asks the local monitor to sign; its answer is fetched by [`signed`].
-    fn ask_to_sign(&self, monitor: &OwnedFd, placed: &Placed, nonce: Nonce) -> Result<(), Failure> {
-        let request = Request::Sign {
-            target_cert: placed.cert.clone(),
-            login: self.login.to_owned(),
-            nonce,
-            request: self.hash,
-            client_key: self.key.public(),
-        };
-        client::send(monitor.as_fd(), &request.encode(1), None).map_err(|e| {
-            Failure::own(format!(
-                "queue-exec at {}: {}",
-                self.layout.exec_socket().display(),
-                reason(&e)
-            ))
-        })
+        Fault::Host(unreachable(placed, e, self.limit))
     }
 }
 
-/// Connects to the local monitor.
-fn dial_monitor(layout: &Layout) -> Result<OwnedFd, Failure> {
-    let failed = |e: std::io::Error| {
-        let path = layout.exec_socket();
-        let path = path.display();
-        Failure::own(if nobody(&e) {
-            format!("no queue-exec answers at {path}: it starts with `queued run` (as root) or its own unit")
-        } else {
-            format!("queue-exec at {path}: {}", reason(&e))
-        })
-    };
-    let monitor = client::dial(layout).map_err(failed)?;
-    setsockopt(&monitor, sockopt::ReceiveTimeout, &TimeVal::new(SIGN, 0)).map_err(|e| failed(e.into()))?;
-    Ok(monitor)
-}
-
-fn nonce() -> Result<Nonce, Failure> {
-    let mut n = Nonce::default();
-    rand::fill(&mut n).map_err(|_| Failure::own("the system gives no random numbers"))?;
-    Ok(n)
-}
-
-/// The signed ticket as the body of the preamble, and the key that has to sign the grant.
-fn signed(monitor: &OwnedFd, path: &str) -> Result<(Vec<u8>, [u8; 32]), Failure> {
-    let mut buf = vec![0; REPLY_ROOM];
-    let strange = || {
-        Failure::own(format!(
-            "queue-exec at {path} gave an answer that this version does not know"
-        ))
-    };
-    loop {
-        let n = match client::receive(monitor.as_fd(), &mut buf) {
-            Ok((0, _)) => {
-                return Err(Failure::own(format!(
-                    "queue-exec at {path} went away: see its log"
-                )));
-            }
-            Ok((n, _)) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                return Err(Failure::own(format!(
-                    "queue-exec at {path} does not answer ({SIGN} s): see its log"
-                )));
-            }
-            Err(e) => return Err(Failure::own(format!("queue-exec at {path}: {}", reason(&e)))),
-        };
-        match Reply::decode(&buf[..n]).map_err(|_| strange())? {
-            (
-                1,
-                Reply::Signed {
-                    ticket,
-                    source_cert,
-                    target_key,
-                },
-            ) => {
-                return Ok((
-                    SessionHello {
-                        ticket,
-                        source_cert,
-                        need: None,
-                    }
-                    .encode_to_vec(),
-                    target_key,
-                ));
-            }
-            (1, Reply::Refused { text, .. }) => return Err(Failure::own(printable(&text))),
-            (1, _) => return Err(strange()),
-            _ => {}
+/// Why a host did not even accept a connection.
+pub(crate) fn unreachable(placed: &Placed, e: &LinkError, limit: Duration) -> Failure {
+    let (host, address) = (printable(&placed.host), printable(&placed.address));
+    Failure::own(match e {
+        LinkError::Io(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
+            format!("no queued listens on {host} ({address}): start it there, or see `queue hosts`")
         }
-    }
+        LinkError::Timeout => {
+            format!(
+                "{host} ({address}) does not answer: nothing for {} s",
+                limit.as_secs()
+            )
+        }
+        e => format!("{host} ({address}) cannot be reached: {}", link_reason(e)),
+    })
 }
 
 /// Starts connecting. Dead peers are noticed by the kernel within a minute or so.
-fn start_connect(address: &str) -> Result<OwnedFd, LinkError> {
+pub(crate) fn start_connect(address: &str) -> Result<OwnedFd, LinkError> {
     let address: SocketAddr = address
         .parse()
         .map_err(|_| std::io::Error::other("the daemon gave an address that is none"))?;
@@ -371,7 +336,7 @@ fn read_exact(sock: BorrowedFd<'_>, mut buf: &mut [u8], end: Instant) -> Result<
     Ok(())
 }
 
-fn wait(sock: BorrowedFd<'_>, events: i16, end: Instant) -> Result<(), LinkError> {
+pub(crate) fn wait(sock: BorrowedFd<'_>, events: i16, end: Instant) -> Result<(), LinkError> {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {

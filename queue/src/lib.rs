@@ -3,28 +3,36 @@
 //! Knows the grammar of the command line, terminals, signals, and the client's end of a session. Must not know
 //! placement, membership, policy, or how a process is started: it asks the daemon for a host, `queue-exec` for a
 //! signature, and then talks to the session alone. One thread, one `poll` loop, no runtime: it is in the path of
-//! every recipe of a make.
+//! every recipe of a make. (Verbs that ask many hosts at once use a thread for each.)
 #![deny(unsafe_code)]
 
 pub mod args;
 pub mod command;
 pub mod context;
+pub mod control;
 pub mod forms;
 pub mod help;
+pub mod human;
 pub mod input;
 pub mod jobserver;
 pub mod keyboard;
 pub mod launch;
+pub mod look;
 pub mod messages;
+pub mod need;
 pub mod options;
 pub mod output;
 pub mod place;
 pub mod plan;
 pub mod relay;
+pub mod sign;
 pub mod signals;
 pub mod sys;
+pub mod table;
 pub mod tee;
 pub mod terminal;
+pub mod verbs;
+pub mod waiting;
 
 use forms::{Command, Run, What};
 use messages::{Failure, write_all};
@@ -50,7 +58,7 @@ pub fn main(args: &[OsString]) -> u8 {
     };
     let result = forms::decide(&name, rest).and_then(|command| match command {
         Command::Run(run) => self::run(&run),
-        other => inform(other).map(|()| End::Code(0)),
+        other => inform(other).map(End::Code),
     });
     match result {
         Ok(End::Code(code)) => code,
@@ -65,10 +73,9 @@ pub fn main(args: &[OsString]) -> u8 {
     }
 }
 
-fn inform(command: Command) -> Result<(), Failure> {
+fn inform(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Hosts { json } => return command::hosts::list(json),
-        Command::RemoveHost { name, json } => return command::hosts::remove(&name, json),
+        Command::Verb(ask) => return command::run(ask),
         Command::Help(topic) => write_all(1, help::help(topic).as_bytes()),
         Command::Version => write_all(1, help::version().as_bytes()),
         Command::PrintConfig { host, login } => {
@@ -81,7 +88,7 @@ fn inform(command: Command) -> Result<(), Failure> {
         }
         Command::Run(_) => {}
     }
-    Ok(())
+    Ok(0)
 }
 
 fn run(run: &Run) -> Result<End, Failure> {
@@ -99,7 +106,13 @@ fn run_session(run: &Run) -> Result<End, Failure> {
     let facts = context::facts();
     let pty = plan::pty(run.tty, &facts);
     let tee = run.tee.as_deref().map(tee::Tee::create).transpose()?;
-    let session = launch::open(run, || context::launch(run, pty, inherited))?;
+    let ask = launch::Ask {
+        place: run.place(),
+        login: run.login.clone(),
+        connect: run.connect_timeout,
+        answer: None,
+    };
+    let session = launch::open(&ask, || context::launch(run, pty, inherited))?;
     relay::run(session, &facts, pty, inherited, tee)
 }
 

@@ -22,9 +22,22 @@ pub enum Id {
     NoStdin,
     Login,
     Tee,
+    Cores,
+    Mem,
+    Gpus,
+    Disk,
+    Expr,
     Json,
     Help,
     Version,
+    /// Of verbs only.
+    Long,
+    Watch,
+    User,
+    Env,
+    Signal,
+    All,
+    Reason,
     /// Known to the interface, not to this version.
     Later,
     NullStdin,
@@ -49,7 +62,7 @@ pub struct Opt {
     pub short: &'static str,
     /// Its words, without the dashes.
     pub long: &'static [&'static str],
-    /// Name of its value, or empty.
+    /// Name of its value, or empty; in brackets if it may be left out.
     pub value: &'static str,
     /// What it does, with its default, for `--help`.
     pub help: &'static str,
@@ -74,17 +87,23 @@ const fn opt(
 /// Options of the launch form, `queue [OPTIONS] -- COMMAND`.
 #[rustfmt::skip]
 pub const LAUNCH: &[Opt] = &[
-    opt(Id::Interactive, "i", &["interactive", "immediate"], "", "run now on the best host, wired to this terminal (default)"),
-    opt(Id::Host, "h", &["host"], "HOST", "only that host; `+` is any (default: any)"),
+    opt(Id::Interactive, "i", &["interactive", "immediate"], "", "now, wired to this terminal (default)"),
+    opt(Id::Host, "h", &["host"], "HOST", "only that host, `+` is any (default: any)"),
     opt(Id::Prefer, "H", &["prefer"], "HOST", "that host if it is up and willing, else the best"),
-    opt(Id::PtyFull, "p", &[], "", "a terminal there for each of stdin, stdout, stderr that is one here"),
-    opt(Id::PtyInput, "o", &[], "", "a terminal there for input only; output stays in pipes"),
-    opt(Id::PtyNone, "n", &[], "", "no terminal there, pipes only (default: a terminal if stdin and stdout are one and we are in the foreground)"),
+    opt(Id::Queue, "q", &["queue"], "", "wait until a host has room for it, then start"),
+    opt(Id::Cores, "", &["cores"], "N", "cores, kept for it while it runs (with -q: 1)"),
+    opt(Id::Mem, "", &["mem"], "SIZE", "memory, as 512M or 4G, kept for it while it runs"),
+    opt(Id::Gpus, "", &["gpus"], "N", "GPUs, kept for it while it runs"),
+    opt(Id::Disk, "", &["disk"], "SIZE", "space for temporary files, kept while it runs"),
+    opt(Id::Expr, "R", &[], "EXPR", "what the host must be: 'raid>=200G && arch==x86_64'"),
+    opt(Id::PtyFull, "p", &[], "", "a terminal there for each standard descriptor that is one"),
+    opt(Id::PtyInput, "o", &[], "", "a terminal for input only; output stays in pipes"),
+    opt(Id::PtyNone, "n", &[], "", "no terminal (default: one if stdin and stdout are one)"),
     opt(Id::NoStdin, "", &["no-stdin"], "", "do not read stdin: the command gets /dev/null"),
-    opt(Id::Login, "l", &[], "USER", "run as that user there, if that host allows it (default: the same name)"),
-    opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first; should FILE fail, the output goes on and the exit code is 125 where it would have been 0"),
-    opt(Id::Class, "d", &["class", "spooldir", "queuedir"], "NAME", "job class (default: now)"),
-    opt(Id::Help, "", &["help"], "", "show this on standard output and exit 0"),
+    opt(Id::Login, "l", &[], "USER", "as that user, if that host allows it (default: same name)"),
+    opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first"),
+    opt(Id::Class, "d", &["class", "spooldir", "queuedir"], "NAME", "job class: now (default), or wait, which is -q"),
+    opt(Id::Help, "", &["help"], "", "show this and exit 0"),
     opt(Id::Version, "", &["version"], "", "show the version and exit 0"),
     opt(Id::Json, "", &["json"], "", "machine-readable output of verbs"),
 ];
@@ -93,13 +112,7 @@ pub const LAUNCH: &[Opt] = &[
 #[rustfmt::skip]
 pub const LATER: &[Opt] = &[
     opt(Id::Batch, "br", &["batch"], "", "durable job: print its id and return at once"),
-    opt(Id::Queue, "q", &["queue"], "", "wait for a free slot instead of starting at once"),
     opt(Id::Wait, "w", &["wait"], "", "stay attached to a batch job"),
-    opt(Id::Later, "", &["cores"], "N", "cores that the job needs"),
-    opt(Id::Later, "", &["mem"], "SIZE", "memory that it needs"),
-    opt(Id::Later, "", &["gpus"], "N", "GPUs that it needs"),
-    opt(Id::Later, "", &["disk"], "SIZE", "disk space that it needs"),
-    opt(Id::Later, "R", &[], "EXPR", "advertised resources that it needs"),
     opt(Id::Later, "", &["name"], "NAME", "name of the job"),
     opt(Id::Later, "", &["group"], "NAME", "group of jobs"),
     opt(Id::Later, "", &["priority"], "N", "before or after others"),
@@ -121,7 +134,7 @@ pub const LATER: &[Opt] = &[
 /// Options of the rsh form, as programs pass them to an "rsh" command.
 #[rustfmt::skip]
 pub const RSH: &[Opt] = &[
-    opt(Id::Login, "l", &[], "USER", "run as that user there, if that host allows it (default: the same name)"),
+    opt(Id::Login, "l", &[], "USER", "as that user, if that host allows it (default: same name)"),
     opt(Id::NullStdin, "n", &[], "", "stdin from /dev/null"),
     opt(Id::Tty, "t", &[], "", "a terminal there if stdin is one here; twice: in any case (default: only without a command)"),
     opt(Id::NoTty, "T", &[], "", "no terminal there"),
@@ -141,18 +154,11 @@ pub const QSH: &[Opt] = &[
     opt(Id::Refused, "fNV", &[], "", "refused"),
 ];
 
-/// The verbs, a closed list: what works, what it takes, what it does.
-#[rustfmt::skip]
-pub const VERBS: &[(&str, &str, &str)] = &[
-    ("hosts", "[--json]", "list the hosts of the cluster with their load"),
-    ("hosts remove", "NAME", "take a host out of the cluster for good (as root, on the authority's host)"),
-];
-
 /// Every first word that is a verb, now or in a later version.
 pub const VERB_NAMES: &[&str] = &[
     "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry",
     "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats",
-    "history", "cron", "admin", "top", "web",
+    "history", "cron", "admin", "top", "web", "help",
 ];
 
 /// Finds an option by its letter.

@@ -101,6 +101,14 @@ impl Daemon {
         }
     }
 
+    /// Lets the next answers take as long as they like.
+    ///
+    /// # Errors
+    /// If the socket does not do that.
+    pub fn have_patience(&self) -> Result<(), Failure> {
+        setsockopt(&self.sock, sockopt::ReceiveTimeout, &TimeVal::new(0, 0)).map_err(|e| self.lost(e))
+    }
+
     /// Asks and waits.
     ///
     /// # Errors

@@ -1,3 +1,42 @@
-//! The verbs.
+//! The verbs: what each asks the daemon and the hosts, and what it shows. They may take their time; nothing here
+//! is in the path of a launch.
 
+pub mod drain;
+pub mod explain;
 pub mod hosts;
+pub mod jobs;
+pub mod kill;
+pub mod list;
+pub mod parallel;
+pub mod sessions;
+pub mod show;
+pub mod view;
+
+use crate::messages::Failure;
+use crate::verbs::Ask;
+
+/// Does what a verb asks for, and gives the exit code.
+///
+/// # Errors
+/// Nothing could be done.
+pub fn run(ask: Ask) -> Result<u8, Failure> {
+    match ask {
+        Ask::Hosts { view, long, expr } => list::run(view, long, expr.as_deref()),
+        Ask::RemoveHost { name, json } => hosts::remove(&name, json).map(|()| 0),
+        Ask::Explain { place, json } => explain::run(place, json).map(|()| 0),
+        Ask::Jobs { view, filter } => jobs::run(view, &filter),
+        Ask::Show { ids, env, json } => show::run(&ids, env, json),
+        Ask::Kill { which, signal, json } => kill::run(&which, signal, json),
+        Ask::Drain { hosts, reason, json } => drain::run(&hosts, reason.as_deref(), json),
+        Ask::RotateKeys { .. } => Err(Failure::not_yet("`queue admin rotate-keys`")),
+    }
+}
+
+/// The exit code of what was for several things: 0, or 1 if some failed, or that of a failure if all did.
+fn outcome(worked: usize, failed: usize) -> u8 {
+    match (worked, failed) {
+        (_, 0) => 0,
+        (0, _) => libqueue::exit::FAILED,
+        _ => 1,
+    }
+}

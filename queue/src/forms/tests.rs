@@ -48,6 +48,12 @@ fn meaning(line: &str) -> String {
             if !r.login.is_empty() {
                 let _ = write!(s, " as {}", r.login);
             }
+            if r.wait {
+                s += " waits";
+            }
+            if let Some(n) = r.need.wire(false) {
+                let _ = write!(s, " needs {}", crate::need::in_words(&n));
+            }
             if r.no_stdin {
                 s += " <null";
             }
@@ -62,6 +68,12 @@ fn meaning(line: &str) -> String {
             }
             s
         }
+        Ok(Command::Help(topic)) => match topic {
+            Topic::Queue => "help on queue".to_owned(),
+            Topic::Qsh => "help on qsh".to_owned(),
+            Topic::QueueSh => "help on queue-sh".to_owned(),
+            Topic::Verb(v) => format!("help on {}", v.name),
+        },
         Ok(other) => format!("{other:?}"),
     }
 }
@@ -95,6 +107,19 @@ fn launch_form() {
         ("queue --tee=F -- x", "launch x @+ tee=F"),
         ("queue -d now -- x", "launch x @+"),
         ("queue -q -i -- x", "launch x @+"),
+        ("queue -q -- x", "launch x @+ waits needs 1 core"),
+        ("queue -i -q -- x", "launch x @+ waits needs 1 core"),
+        ("queue -d wait -- x", "launch x @+ waits needs 1 core"),
+        ("queue -q --class=now -- x", "launch x @+"),
+        (
+            "queue --queue --cores 4 -h B -- x",
+            "launch x @B waits needs 4 cores",
+        ),
+        (
+            "queue --mem=4G --gpus 1 --disk 1T -- x",
+            "launch x @+ needs 4.0G memory, 1 GPU, 1.0T disk",
+        ),
+        ("queue -R raid>=200G -- x", "launch x @+ needs -R 'raid>=200G'"),
         ("queue -- -x", "launch -x @+"),
         ("queue -- -- x", "launch --|x @+"),
         ("queue -- hosts", "launch hosts @+"),
@@ -210,20 +235,29 @@ fn shell_form() {
 #[test]
 fn verbs_and_information() {
     for (typed, means) in [
-        ("queue hosts", "Hosts { json: false }"),
-        ("queue hosts --json", "Hosts { json: true }"),
-        ("queue --json hosts", "Hosts { json: true }"),
-        ("queue hosts --help", "Help(Hosts)"),
         (
             "queue hosts remove h2",
-            "RemoveHost { name: \"h2\", json: false }",
+            "Verb(RemoveHost { name: \"h2\", json: false })",
         ),
-        ("queue --help", "Help(Queue)"),
-        ("queue -n --help -- x", "Help(Queue)"),
+        (
+            "queue --json hosts remove h2",
+            "Verb(RemoveHost { name: \"h2\", json: true })",
+        ),
+        ("queue hosts --help", "help on hosts"),
+        ("queue --help hosts", "help on hosts"),
+        ("queue kill --frob --help", "help on kill"),
+        ("queue explain --cores 2 --help -- x", "help on explain"),
+        ("queue help", "help on queue"),
+        ("queue help drain", "help on drain"),
+        ("queue help qsh", "help on qsh"),
+        ("queue help queue-sh", "help on queue-sh"),
+        ("queue help help", "help on queue"),
+        ("queue --help", "help on queue"),
+        ("queue -n --help -- x", "help on queue"),
         ("queue --version", "Version"),
-        ("qsh --help", "Help(Qsh)"),
+        ("qsh --help", "help on qsh"),
         ("qsh --version", "Version"),
-        ("queue-sh --help", "Help(QueueSh)"),
+        ("queue-sh --help", "help on queue-sh"),
         ("queue-sh --version", "Version"),
         ("queue-sh --version x", "sh --version|x @+"),
     ] {
@@ -257,19 +291,25 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue -r -- x", 125, "-r is not in this version yet"),
         ("queue --batch -- x", 125, "--batch is not"),
         ("queue -w -- x", 125, "-w is not"),
-        ("queue -q -- x", 125, "-q (a job that waits"),
-        ("queue -i -q -- x", 125, "-q (a job that waits"),
-        ("queue -d sas -- x", 125, "-d sas (a job that waits"),
+        ("queue -d sas -- x", 125, "-d sas (a class of jobs) is not"),
         ("queue -q --class=now -d sas -- x", 125, "-d sas"),
-        ("queue --cores 4 -- x", 125, "--cores is not"),
-        ("queue -R a>=b -- x", 125, "-R is not"),
-        ("queue --mem=4G", 125, "--mem is not"),
         ("queue --json -- x", 125, "is for verbs"),
-        ("queue jobs", 125, "`queue jobs` is not in this version yet"),
-        ("queue kill 12", 125, "`queue kill` is not"),
         ("queue top", 125, "`queue top` is not"),
         ("queue web", 125, "`queue web` is not"),
-        ("queue admin x --y", 125, "`queue admin` is not"),
+        ("queue log 12", 125, "`queue log` is not in this version yet"),
+        ("queue admin x --y", 125, "does not know --y"),
+        ("queue help top", 125, "`queue top` is not"),
+        ("queue help frob", 125, "no help on `frob`"),
+        ("queue --cores 0 -- x", 125, "--cores: `0` is no number"),
+        ("queue --cores 4 x", 125, "behind `--`"),
+        ("queue --mem=4G", 125, "nothing to run"),
+        ("queue --mem 4X -- x", 125, "--mem: "),
+        ("queue -R a> -- x", 125, "-R: "),
+        ("queue --time 5 -- x", 125, "--time is not"),
+        ("queue explain make", 125, "`queue explain ... -- make ...`"),
+        ("queue explain -x -- make", 125, "does not know -x"),
+        ("queue explain -b -- make", 125, "-b is not"),
+        ("queue -n kill s123", 125, "qsh -n kill"),
         ("queue -n hosts", 125, "qsh -n hosts"),
         ("queue hosts uptime", 125, "qsh hosts"),
         ("queue hosts remove", 125, "one NAME"),
@@ -320,7 +360,41 @@ fn every_later_option_is_refused_and_never_taken_for_a_host() {
             );
         }
     }
-    for v in VERB_NAMES.iter().filter(|v| **v != "hosts") {
+    let works = |v: &str| v == "help" || table::by_name(v).is_some();
+    for v in VERB_NAMES.iter().filter(|v| !works(v)) {
         assert!(meaning(&format!("queue {v}")).contains("not in this version yet"));
     }
+}
+
+#[test]
+fn what_the_daemon_is_asked() {
+    let place = |line: &str| match decide(&words(line)[0], &words(line)[1..]) {
+        Ok(Command::Run(r)) => r.place(),
+        Ok(Command::Verb(Ask::Explain { place, .. })) => place,
+        other => panic!("{line}: {other:?}"),
+    };
+    for line in ["queue -- x", "queue + x", "queue -h + -- x", "queue -c x"] {
+        assert_eq!(place(line), Place::default(), "{line}");
+    }
+    // An administrator's way in is by name, in the rsh form only.
+    for (line, by_name) in [
+        ("queue h2 x", true),
+        ("qsh h2", true),
+        ("queue -h h2 -- x", false),
+    ] {
+        let p = place(line);
+        assert_eq!(
+            (p.host.as_str(), p.need.is_some_and(|n| n.by_name)),
+            ("h2", by_name),
+            "{line}"
+        );
+    }
+    let p = place("queue -H h2 --cores 3 -q -- x");
+    assert!(p.prefer && p.wait && p.host == "h2");
+    assert_eq!(p.need.unwrap().cores, 3);
+    assert_eq!(
+        place("queue explain -H h2 --cores 3 -q -- x -y"),
+        place("queue -H h2 --cores 3 -q -- x")
+    );
+    assert_eq!(place("queue explain"), Place::default());
 }

@@ -1,0 +1,251 @@
+//! `queue jobs`: everything that runs in the cluster.
+
+use super::sessions::{self, Seen};
+use super::view::{self, Format, Shown};
+use crate::human;
+use crate::messages::{Failure, printable};
+use crate::table::Table;
+use crate::verbs::{Filter, View};
+use libqueue::size;
+use libqueue::wire::{LookedSession, Need, SessionInfo, Sessions};
+use serde::Serialize;
+
+/// Shows them. The exit code is 1 if a host's are missing.
+///
+/// # Errors
+/// No daemon.
+pub fn run(view: View, filter: &Filter) -> Result<u8, Failure> {
+    let me = sessions::me()?;
+    view::run(view, |format| {
+        let mut all = sessions::fetch()?;
+        sessions::retain(&mut all.sessions, filter, &me);
+        if let Some(h) = &filter.host {
+            all.silent.retain(|s| s.split([':', ' ']).next() == Some(h));
+        }
+        // An operator asks for somebody else by name, or is root; for the others only their own would answer.
+        let any = me == "root" || filter.user.as_deref().is_some_and(|u| u != "me");
+        let mine: Vec<&SessionInfo> = all.sessions.iter().filter(|s| any || s.user == me).collect();
+        let seen = sessions::look_at(&mine, false, &me);
+        let mut notes: Vec<String> = all.silent.iter().map(|s| printable(s)).collect();
+        if !any {
+            notes.extend(seen.failed.iter().map(|f| format!("command lines: {f}")));
+        }
+        let text = match format {
+            Format::Text(width) => table(&all.sessions, &seen).render(width),
+            Format::Json(one_line) => view::json(&json(&all, &seen), one_line)?,
+        };
+        Ok(Shown { text, notes })
+    })
+}
+
+fn table(all: &[SessionInfo], seen: &Seen) -> Table {
+    let mut t = Table::new(&[
+        "ID", "USER", "HOST", "FROM", ">SINCE", ">CPU", ">TIME", ">MEM", ">PROCS", "COMMAND",
+    ]);
+    for s in all {
+        t.row(vec![
+            sessions::id(&s.id),
+            user(s),
+            printable(&s.host),
+            printable(&s.from),
+            human::age(age_ms(s)),
+            human::number(s.cpu_now),
+            human::cpu_time(s.cpu_ms),
+            size::show(s.mem),
+            s.processes.to_string(),
+            seen.of(s).map_or_else(|| "-".to_owned(), command),
+        ]);
+    }
+    t
+}
+
+/// Who it is: `alice`, or `alice as bob` where the account is another one's.
+pub fn user(s: &SessionInfo) -> String {
+    if s.login == s.user || s.login.is_empty() {
+        printable(&s.user)
+    } else {
+        format!("{} as {}", printable(&s.user), printable(&s.login))
+    }
+}
+
+/// How long it has been running, by its host's clock.
+pub fn age_ms(s: &SessionInfo) -> u64 {
+    s.clock_ms.saturating_sub(s.since_ms)
+}
+
+/// Its command line, as a shell would take it.
+pub fn command(looked: &LookedSession) -> String {
+    if looked.pid == 0 {
+        return "(has ended)".to_owned();
+    }
+    let words: Vec<String> = looked.argv.iter().map(|w| quoted(w)).collect();
+    match words.is_empty() {
+        true => "-".to_owned(),
+        false => words.join(" "),
+    }
+}
+
+/// A word, quoted for a shell where it needs that.
+fn quoted(word: &[u8]) -> String {
+    let text = printable(&String::from_utf8_lossy(word));
+    let plain = |c: char| c.is_alphanumeric() || "_-+=:,./@%^".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// What JSON says of a session.
+#[derive(Debug, Serialize)]
+pub struct JsonSession<'a> {
+    id: String,
+    session: String,
+    user: &'a str,
+    login: &'a str,
+    host: &'a str,
+    from: &'a str,
+    since_ms: u64,
+    age_ms: u64,
+    cpu_now: f64,
+    cpu_ms: u64,
+    memory_bytes: u64,
+    processes: u32,
+    need: Option<JsonNeed<'a>>,
+    /// `null`: not ours to see.
+    command: Option<Vec<String>>,
+    pid: Option<u32>,
+    directory: Option<String>,
+    state: Option<&'a str>,
+    terminal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Vec<String>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonNeed<'a> {
+    cores: u32,
+    memory_bytes: u64,
+    gpus: u32,
+    disk_bytes: u64,
+    expression: &'a str,
+}
+
+impl<'a> JsonNeed<'a> {
+    fn new(need: &'a Need) -> Self {
+        Self {
+            cores: need.cores,
+            memory_bytes: need.mem,
+            gpus: need.gpus,
+            disk_bytes: need.disk,
+            expression: &need.expr,
+        }
+    }
+}
+
+impl<'a> JsonSession<'a> {
+    /// With what was seen of it, and the environment if that was asked for.
+    pub fn new(s: &'a SessionInfo, looked: Option<&'a LookedSession>, env: bool) -> Self {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let texts = |v: &[Vec<u8>]| v.iter().map(|w| text(w)).collect();
+        Self {
+            id: sessions::id(&s.id),
+            session: sessions::hex(&s.id),
+            user: &s.user,
+            login: &s.login,
+            host: &s.host,
+            from: &s.from,
+            since_ms: s.since_ms,
+            age_ms: age_ms(s),
+            cpu_now: s.cpu_now,
+            cpu_ms: s.cpu_ms,
+            memory_bytes: s.mem,
+            processes: s.processes,
+            need: s.need.as_ref().map(JsonNeed::new),
+            command: looked.map(|l| texts(&l.argv)),
+            pid: looked.map(|l| l.pid).filter(|p| *p > 0),
+            directory: looked.map(|l| text(&l.cwd)),
+            state: looked.map(|l| l.state.as_str()),
+            terminal: looked.map(|l| l.tty.as_str()).filter(|t| !t.is_empty()),
+            environment: looked.filter(|_| env).map(|l| texts(&l.env)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    jobs: Vec<JsonSession<'a>>,
+    silent: &'a [String],
+}
+
+fn json<'a>(all: &'a Sessions, seen: &'a Seen) -> Json<'a> {
+    Json {
+        jobs: all
+            .sessions
+            .iter()
+            .map(|s| JsonSession::new(s, seen.of(s), false))
+            .collect(),
+        silent: &all.silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sessions::tests::session;
+    use super::*;
+
+    #[test]
+    fn as_a_table() {
+        let mut other = session(0x0bad_cafe, "h2", "bob");
+        other.login = "www".into();
+        assert_eq!(
+            table(&[session(0x1a2b_3c4d, "h1", "alice"), other], &Seen::default()).render(Some(80)),
+            "ID         USER        HOST  FROM  SINCE   CPU    TIME   MEM  PROCS  COMMAND\n\
+             s1a2b3c4d  alice       h1    h1       2m  1.94  1:01.5  300M      3  -\n\
+             s0badcafe  bob as www  h2    h1       2m  1.94  1:01.5  300M      3  -\n"
+        );
+    }
+
+    #[test]
+    fn command_lines_are_readable_and_harmless() {
+        let looked = |pid, argv: &[&[u8]]| LookedSession {
+            pid,
+            argv: argv.iter().map(|w| w.to_vec()).collect(),
+            ..LookedSession::default()
+        };
+        for (l, text) in [
+            (looked(1, &[b"make", b"-j8", b"CC=gcc"]), "make -j8 CC=gcc"),
+            (
+                looked(1, &[b"sh", b"-c", b"echo it's; \x1b[2J"]),
+                "sh -c 'echo it'\\''s; \\x1b[2J'",
+            ),
+            (looked(1, &[b"x", b""]), "x ''"),
+            (looked(1, &[]), "-"),
+            (looked(0, &[b"x"]), "(has ended)"),
+        ] {
+            assert_eq!(command(&l), text);
+        }
+    }
+
+    #[test]
+    fn json_has_null_for_what_is_private() {
+        let s = session(0x1a2b_3c4d, "h1", "alice");
+        let looked = LookedSession {
+            pid: 7,
+            argv: vec![b"a".to_vec()],
+            env: vec![b"A=b".to_vec()],
+            ..LookedSession::default()
+        };
+        let v = serde_json::to_value(JsonSession::new(&s, None, true)).unwrap();
+        assert!(v["command"].is_null() && v["pid"].is_null() && v.get("environment").is_none());
+        assert_eq!(
+            (v["id"].as_str(), v["age_ms"].as_u64()),
+            (Some("s1a2b3c4d"), Some(125_000))
+        );
+        let v = serde_json::to_value(JsonSession::new(&s, Some(&looked), true)).unwrap();
+        assert_eq!(
+            (v["command"][0].as_str(), v["environment"][0].as_str()),
+            (Some("a"), Some("A=b"))
+        );
+    }
+}
