@@ -27,8 +27,8 @@ pub const HOST_CERT: &str = "host.cert";
 pub const REVOKED: &str = "revoked";
 /// The last serial number issued, in decimal (authority only).
 pub const SERIAL: &str = "serial";
-/// Version of the gossip key made last, in decimal (authority only).
-pub const GOSSIP: &str = "gossip";
+/// The gossip key made last (authority only).
+pub const GOSSIP: &str = "gossip.key";
 /// How long certificates are valid, in seconds and in decimal (authority only); absent: as long as usual.
 pub const LIFETIME: &str = "lifetime";
 /// One file for each token (authority only).

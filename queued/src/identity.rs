@@ -112,6 +112,19 @@ pub(crate) fn keep_cert(layout: &Layout, cert: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads the gossip keys; `None` if there are none, or nothing of use.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn read_keys(layout: &Layout) -> anyhow::Result<Option<Keys>> {
+    let path = layout.queued_state().join(KEYS);
+    match fs::read(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => bail!("cannot read {}: {e}", path.display()),
+        Ok(b) => Ok(Keys::decode(&b[..]).ok()),
+    }
+}
+
 /// Writes the gossip keys down.
 ///
 /// # Errors

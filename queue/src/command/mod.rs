@@ -1,6 +1,7 @@
 //! The verbs: what each asks the daemon and the hosts, and what it shows. They may take their time; nothing here
 //! is in the path of a launch.
 
+pub mod admin;
 pub mod drain;
 pub mod explain;
 pub mod hosts;
@@ -28,7 +29,7 @@ pub fn run(ask: Ask) -> Result<u8, Failure> {
         Ask::Show { ids, env, json } => show::run(&ids, env, json),
         Ask::Kill { which, signal, json } => kill::run(&which, signal, json),
         Ask::Drain { hosts, reason, json } => drain::run(&hosts, reason.as_deref(), json),
-        Ask::RotateKeys { .. } => Err(Failure::not_yet("`queue admin rotate-keys`")),
+        Ask::RotateKeys { json } => admin::rotate_keys(json).map(|()| 0),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Site, init};
 use crate::context::Context;
 use crate::identity::{self, Identity};
 use crate::spawn::{self, Spawner};
+use crate::verify::wire_keys;
 use crate::{account, gossip, listen, name};
 use anyhow::{Context as _, bail};
 use libqueue::config::{LogLevel, PORT};
@@ -38,6 +39,7 @@ pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
     if let Some(u) = &user {
         take_revocations(&site.layout, u)?;
     }
+    take_keys(&site.layout, user.as_ref())?;
     run_dir(&site.layout, user.as_ref())?;
     let identity = Identity::load(&site.layout)?;
     let context = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?
@@ -181,6 +183,25 @@ fn take_revocations(layout: &Layout, user: &nix::unistd::User) -> anyhow::Result
     if version(&list) > fs::read(&path).map_or(0, |b| version(&b)) {
         write_atomic(&path, &list, 0o600)?;
         nix::unistd::chown(&path, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}
+
+/// Nor may the gossip keys have reached us that were made meanwhile, on the authority's host.
+fn take_keys(layout: &Layout, user: Option<&nix::unistd::User>) -> anyhow::Result<()> {
+    let Ok(room) = Room::open(&layout.exec_state()) else {
+        return Ok(());
+    };
+    let Some(key) = queue_exec::keys::current(&room)? else {
+        return Ok(());
+    };
+    if identity::read_keys(layout)?.is_some_and(|k| k.version >= key.version) {
+        return Ok(());
+    }
+    identity::keep_keys(layout, &wire_keys(&key))?;
+    if let Some(u) = user {
+        let path = layout.queued_state().join(identity::KEYS);
+        nix::unistd::chown(&path, Some(u.uid), Some(u.gid))?;
     }
     Ok(())
 }
