@@ -168,7 +168,7 @@ fn address_is_followed(c: &Cluster) -> Result<()> {
     let h = c.host(3);
     let (old, new) = (h.address(), format!("10.78.{}.203", c.number()));
     let change = |from: &str, to: &str| {
-        let line = format!("ip addr add {to}/24 brd + dev eth0 && ip addr del {from}/24 dev eth0");
+        let line = format!("ip addr del {from}/24 dev eth0 && ip addr add {to}/24 brd + dev eth0");
         h.sh(&line).ok().map(drop)
     };
     let follow = |to: &str| {
@@ -192,7 +192,7 @@ fn address_is_followed(c: &Cluster) -> Result<()> {
 }
 
 fn keys_rotate_under_load(c: &Cluster) -> Result<()> {
-    let keys = |k: usize| c.host(k).read("/var/lib/queue/queued/keys");
+    let keys = |k: usize| c.host(k).read("/var/lib/queue/queued/gossip.keys");
     let old = keys(2)?;
     let rotate = || {
         c.host(1)
@@ -247,7 +247,9 @@ fn all_restart(c: &Cluster) -> Result<()> {
     }
     all_up(c, LIMIT)?;
     // The session is still there, and h2 knows that it is.
-    ensure!(host(c, 1, "h2")?["sessions"] == 1, "{}", host(c, 1, "h2")?);
+    wait_until(LIMIT, "the session to be counted", || {
+        host(c, 1, "h2").is_ok_and(|h| h["sessions"] == 1)
+    })?;
     std::io::Write::write_all(running.stdin()?, b"on\n")?;
     let out = running.wait(LIMIT)?;
     ensure!(out.text() == "up\non" && out.stderr.is_empty(), "{out:?}");
@@ -255,7 +257,7 @@ fn all_restart(c: &Cluster) -> Result<()> {
 }
 
 fn removed_and_joined_again(c: &Cluster) -> Result<()> {
-    let keys = |k: usize| c.host(k).read("/var/lib/queue/queued/keys");
+    let keys = |k: usize| c.host(k).read("/var/lib/queue/queued/gossip.keys");
     let old = keys(2)?;
     c.host(1).command(["queue", "hosts", "remove", "h3"]).ok()?;
     wait_until(LIMIT, "h3 to be forgotten", || {
