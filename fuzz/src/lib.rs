@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use libqueue::expr::Expr;
 use libqueue::resources::{lacking, lookup};
 use libqueue::stream::{Channel, Event, Role, Stream};
-use libqueue::{frame, size, wire};
+use libqueue::{frame, seal, size, wire};
 use prost::Message;
 use queue_exec::cert::{HostCert, Revocations, Vouch, fingerprint};
 use queue_exec::protocol::{Control, FromSession, Reply, Request, ToSession};
@@ -68,11 +68,40 @@ pub fn frame(data: &[u8]) {
     round_trip::<wire::ControlReply>(data);
 }
 
-/// Datagrams between members, as they come and once opened.
+/// Datagrams between members: as they come, sealed and opened, damaged, and what they say.
 pub fn gossip(data: &[u8]) {
-    if let Some(head) = libqueue::seal::Head::parse(data) {
-        drop(format!("{head:?}"));
+    let shared = seal::SharedKey::new(&[7; 32]);
+    if let Some(head) = seal::Head::parse(data) {
+        let sender = shared.sender(head.serial, head.boot);
+        assert!(
+            sender.open(&head, &mut data.to_vec()).is_none(),
+            "nobody guesses a seal"
+        );
     }
+    let payload = &data[..data.len().min(seal::PAYLOAD_MAX)];
+    let head = seal::Head {
+        key: shared.id(),
+        serial: data.len() as u64,
+        boot: 1,
+        counter: u64::from(data.first().copied().unwrap_or_default()),
+    };
+    let sender = shared.sender(head.serial, head.boot);
+    let mut sealed = Vec::new();
+    assert!(sender.seal(&head, payload, &mut sealed));
+    assert_eq!(seal::Head::parse(&sealed), Some(head));
+    let mut damaged = sealed.clone();
+    let at = data.iter().map(|b| usize::from(*b)).sum::<usize>() % damaged.len();
+    damaged[at] ^= 0x10;
+    let opened = seal::Head::parse(&damaged).and_then(|h| {
+        let sender = shared.sender(h.serial, h.boot);
+        // The receiver looks the key up by its name.
+        sender
+            .open(&h, &mut damaged)
+            .filter(|_| h.key == shared.id())
+            .map(<[u8]>::len)
+    });
+    assert_eq!(opened, None);
+    assert_eq!(sender.open(&head, &mut sealed), Some(payload));
     round_trip::<wire::Gossip>(data);
 }
 
