@@ -54,6 +54,9 @@ pub struct Config {
     /// word (`room = "b12"`).
     #[serde(deserialize_with = "values::resources")]
     pub resources: BTreeMap<String, Resource>,
+    /// Cores to give to commands, instead of all that the daemon may use.
+    #[serde(deserialize_with = "values::cores")]
+    pub cores: Option<u32>,
     /// How fast a core is, compared with other hosts' (1.0).
     #[serde(deserialize_with = "values::power")]
     pub power: f64,
@@ -117,6 +120,7 @@ impl Default for Config {
             spawn_exec: true,
             state_dir: None,
             resources: BTreeMap::new(),
+            cores: None,
             power: 1.0,
             max_sessions: 0,
             willing: true,
@@ -293,7 +297,7 @@ mod tests {
     #[test]
     fn resources_and_who_may() {
         let c = parse(
-            "power = 2\nmax-sessions = 20\nwilling = false\ngpus = 4\ndisk-path = '/scratch'\n\
+            "cores = 64\npower = 2\nmax-sessions = 20\nwilling = false\ngpus = 4\ndisk-path = '/scratch'\n\
              operators = ['alice', '@wheel']\nmdns = false\n\
              [resources]\nraid = '200G'\nmatlab = 3\nroom = 'b12'\nssd = true\n",
         )
@@ -302,6 +306,7 @@ mod tests {
             (c.power, c.max_sessions, c.willing, c.mdns),
             (2.0, 20, false, false)
         );
+        assert_eq!(c.cores, Some(64));
         assert_eq!((c.gpus, c.disk_path.as_path()), (Some(4), Path::new("/scratch")));
         assert_eq!(c.operators.names(), ["alice", "@wheel"]);
         let shown: Vec<String> = c.resources.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -330,6 +335,7 @@ mod tests {
             ("power = nan", "1:9", "0.01 to 100"),
             ("power = inf", "1:9", "0.01 to 100"),
             ("power = 101", "1:9", "0.01 to 100"),
+            ("cores = 0", "1:9", "1 to 8192"),
             ("gpus = 65", "1:8", "0 to 64"),
             ("max-sessions = -1", "1:16", "u32"),
             ("willing = 'no'", "1:11", "boolean"),

@@ -13,6 +13,8 @@ const WORD_MAX: usize = 64;
 const RESOURCES_MAX: usize = 640;
 /// Longest name of a user or a group.
 const USER_MAX: usize = 256;
+/// Most cores.
+const CORES_MAX: u32 = 8192;
 /// Most GPUs.
 const GPUS_MAX: u32 = 64;
 
@@ -176,6 +178,17 @@ pub(super) fn power<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
         )));
     }
     Ok(power)
+}
+
+/// A number of cores.
+pub(super) fn cores<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    let cores = u32::deserialize(d)?;
+    if !(1..=CORES_MAX).contains(&cores) {
+        return Err(D::Error::custom(format!(
+            "{cores} cores are none to give: use 1 to {CORES_MAX}, or willing = false"
+        )));
+    }
+    Ok(Some(cores))
 }
 
 /// A number of GPUs.
