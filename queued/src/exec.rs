@@ -4,6 +4,7 @@
 use crate::driver::{Driver, Event};
 use crate::engine::types::{AskId, Input, SessionId};
 use crate::spawn::Spawner;
+use crate::usage::Meter;
 use libqueue::wire::{Need, SessionNote};
 use prost::Message as _;
 use queue_exec::client;
@@ -47,6 +48,7 @@ pub(crate) struct Exec {
     jobs: mpsc::Sender<Job>,
     up: watch::Receiver<bool>,
     sessions: Sessions,
+    meter: Meter,
     spawner: Arc<Mutex<Option<Spawner>>>,
 }
 
@@ -90,6 +92,7 @@ impl Exec {
             jobs,
             up,
             sessions,
+            meter: Meter::default(),
             spawner,
         }
     }
@@ -116,6 +119,11 @@ impl Exec {
     pub(crate) fn sessions(&self) -> Vec<Session> {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.values().cloned().collect()
+    }
+
+    /// Measures what they use.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Ends the queue-exec that we started, unless sessions need it.

@@ -29,6 +29,7 @@ mod name;
 mod notify;
 mod renew;
 mod spawn;
+mod usage;
 mod verify;
 
 use anyhow::Context as _;
