@@ -327,6 +327,35 @@ fn what_is_no_terminal_stays_a_pipe() {
 }
 
 #[test]
+fn waiting_is_one_line_that_goes_away() {
+    let fake = Fake::one();
+    let mut sh = Shell::new(&fake);
+    sh.line("$Q -q -- echo \"ran\"; echo end-$?");
+    let waiting = "\r\x1b[Kqueue: waiting: all hosts are\\x1b full";
+    sh.expect(&format!("{waiting} (2 ahead){waiting}\r\x1b[Kran\nend-0"));
+    sh.expect("@> ");
+    sh.line("$Q -q --cores 1000 -- echo ran");
+    sh.expect(&format!("{waiting} (2 ahead){waiting}"));
+    sh.send("\x03");
+    assert!(!sh.expect("@> ").contains("ran"));
+    sh.line("echo end-$?");
+    sh.expect("end-130");
+}
+
+#[test]
+fn watched_hosts_are_drawn_in_place() {
+    let fake = Fake::new(&[fake::Host::Well, fake::Host::Well]);
+    let mut sh = Shell::new(&fake);
+    sh.line("$Q hosts --watch 0.1");
+    sh.expect("HOST ");
+    sh.expect("h1 ");
+    // Three lines up, and the same again.
+    sh.expect("\x1b[J\r\x1b[3AHOST ");
+    sh.send("\x03");
+    sh.expect("@> ");
+}
+
+#[test]
 fn closed_terminal_ends_the_command_there() {
     let fake = Fake::one();
     let mut sh = Shell::new(&fake);

@@ -76,7 +76,8 @@ fn one(s: &SessionInfo, signal: u8, me: &str) -> Outcome {
             "its host gave an id that this version does not know",
         )),
     };
-    let what = format!("{id} of {} on {host}", printable(&s.user));
+    let whose = format!("{id} of {}", printable(&s.user));
+    let what = format!("{whose} on {host}");
     let done = match signal {
         0 => format!("{what} is told to end"),
         n => format!("{what} gets signal {n}"),
@@ -84,7 +85,7 @@ fn one(s: &SessionInfo, signal: u8, me: &str) -> Outcome {
     let (ok, text) = match result {
         Ok(text) if text.is_empty() => (true, done),
         Ok(text) => (true, format!("{what}: {text}")),
-        Err(e) => (false, format!("{what}: {}", e.text)),
+        Err(e) => (false, format!("{whose}: {}", e.text)),
     };
     Outcome { id, host, ok, text }
 }

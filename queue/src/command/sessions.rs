@@ -26,6 +26,8 @@ pub fn fetch() -> Result<Sessions, Failure> {
     let reply::Kind::Sessions(mut all) = daemon.request(request::Kind::Sessions(Empty {}))? else {
         return Err(daemon.strange());
     };
+    // Those that only look at others come and go, ours among them.
+    all.sessions.retain(|s| !s.need.as_ref().is_some_and(|n| n.look));
     all.sessions
         .sort_by(|a, b| (&a.host, a.since_ms, &a.id).cmp(&(&b.host, b.since_ms, &b.id)));
     Ok(all)

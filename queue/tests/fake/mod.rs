@@ -11,8 +11,9 @@ use libqueue::wire::{self, FromSession, Launch, ToSession, from_session, reply, 
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use prost::Message as _;
+use queue_exec::cert::{HostCert, Vouch};
 use queue_exec::client;
-use queue_exec::protocol::{Reply, Request};
+use queue_exec::protocol::{Control, Reply, Request};
 use queue_exec::ticket::Grant;
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -41,15 +42,26 @@ pub(crate) enum Host {
     Closes,
     /// Nothing listens there.
     Deaf,
+    /// With a refusal: it has no room.
+    Full,
+    /// The first time as `Full`, then as it should.
+    FullOnce,
 }
 
 /// A cluster of one daemon and some hosts.
+#[allow(dead_code, reason = "each test file uses its part")]
 pub(crate) struct Fake {
     pub(crate) dir: PathBuf,
     /// What the daemon was asked, in order.
     pub(crate) asked: Arc<Mutex<Vec<wire::Place>>>,
     /// What was launched, in order.
     pub(crate) launched: Arc<Mutex<Vec<Launch>>>,
+    /// What the sessions of `launched` were said to need, in order.
+    pub(crate) needed: Arc<Mutex<Vec<Option<wire::Need>>>>,
+    /// The sessions that the daemon tells of.
+    pub(crate) sessions: Arc<Mutex<wire::Sessions>>,
+    /// What the hosts themselves were asked for, in order, each with the host's number.
+    pub(crate) controls: Arc<Mutex<Vec<(usize, Control)>>>,
 }
 
 impl Fake {
@@ -64,9 +76,12 @@ impl Fake {
             dir,
             asked: Arc::default(),
             launched: Arc::default(),
+            needed: Arc::default(),
+            sessions: Arc::default(),
+            controls: Arc::default(),
         };
-        let addresses: Vec<_> = hosts.iter().map(|h| fake.host(*h)).collect();
-        fake.daemon(addresses);
+        let places = hosts.iter().enumerate().map(|(n, h)| fake.host(n, *h)).collect();
+        fake.daemon(places);
         fake.monitor();
         fake
     }
@@ -84,17 +99,22 @@ impl Fake {
         c
     }
 
+    #[allow(dead_code, reason = "each test file uses its part")]
     pub(crate) fn last_launch(&self) -> Launch {
         self.launched.lock().unwrap().last().unwrap().clone()
     }
 
-    fn daemon(&self, addresses: Vec<String>) {
+    fn daemon(&self, places: Vec<wire::Placed>) {
         let listener = UnixListener::bind(self.dir.join("queued.sock")).unwrap();
-        let asked = self.asked.clone();
+        let daemon = Arc::new(Daemon {
+            places,
+            asked: self.asked.clone(),
+            sessions: self.sessions.clone(),
+        });
         std::thread::spawn(move || {
             for mut conn in listener.incoming().flatten() {
-                let (asked, addresses) = (asked.clone(), addresses.clone());
-                std::thread::spawn(move || serve(&mut conn, &asked, &addresses));
+                let daemon = daemon.clone();
+                std::thread::spawn(move || daemon.serve(&mut conn));
             }
         });
     }
@@ -152,20 +172,50 @@ impl Fake {
         });
     }
 
-    fn host(&self, how: Host) -> String {
+    fn host(&self, n: usize, how: Host) -> wire::Placed {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let tls = KeyPair::generate().unwrap();
+        let cert = HostCert {
+            cluster: [1; 32],
+            serial: n as u64,
+            name: format!("h{n}"),
+            host_key: host_key().verifying_key().to_bytes(),
+            tls_key: tls.public(),
+            vouch: Vouch::Users,
+            issued: 0,
+            expires: u64::MAX,
+        };
+        let placed = wire::Placed {
+            host: format!("h{n}"),
+            address: listener.local_addr().unwrap().to_string(),
+            cert: cert.sign(&host_key()),
+            local: false,
+        };
         if how == Host::Deaf {
-            return address;
+            return placed;
         }
         let launched = self.launched.clone();
+        let needed = self.needed.clone();
+        let controls = self.controls.clone();
         std::thread::spawn(move || {
+            let mut how = how;
             for conn in listener.incoming().flatten() {
-                let launched = launched.clone();
-                std::thread::spawn(move || session(conn, how, &launched));
+                let now = if how == Host::FullOnce { Host::Full } else { how };
+                if how == Host::FullOnce {
+                    how = Host::Well;
+                }
+                let (launched, needed) = (launched.clone(), needed.clone());
+                let (controls, tls) = (controls.clone(), tls.clone());
+                std::thread::spawn(move || match preamble(conn) {
+                    (conn, wire::KIND_CONTROL, _) => control(conn, n, &tls, &controls),
+                    (conn, kind, body) => {
+                        assert_eq!(kind, wire::KIND_SESSION);
+                        session(conn, &body, now, &launched, &needed);
+                    }
+                });
             }
         });
-        address
+        placed
     }
 }
 
@@ -179,53 +229,148 @@ fn host_key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-fn serve(conn: &mut UnixStream, asked: &Mutex<Vec<wire::Place>>, addresses: &[String]) {
-    while let Ok(wire::Request {
-        kind: Some(request::Kind::Place(place)),
-    }) = frame::read(conn)
-    {
-        asked.lock().unwrap().push(place.clone());
+struct Daemon {
+    places: Vec<wire::Placed>,
+    asked: Arc<Mutex<Vec<wire::Place>>>,
+    sessions: Arc<Mutex<wire::Sessions>>,
+}
+
+impl Daemon {
+    fn serve(&self, conn: &mut UnixStream) {
+        while let Ok(wire::Request { kind: Some(kind) }) = frame::read(conn) {
+            let mut say = |kind| {
+                let _ = conn.write_all(&frame::encode(&wire::Reply { kind: Some(kind) }));
+            };
+            match kind {
+                request::Kind::Place(place) => {
+                    self.asked.lock().unwrap().push(place.clone());
+                    if place.wait {
+                        for ahead in [2, 0] {
+                            say(reply::Kind::Waiting(wire::Waiting {
+                                reason: "all hosts are\x1b full".into(),
+                                ahead,
+                            }));
+                        }
+                    }
+                    // So many there are never.
+                    if place.need.as_ref().is_none_or(|n| n.cores < 1000) {
+                        say(self.place(&place));
+                    }
+                }
+                request::Kind::Sessions(_) => {
+                    say(reply::Kind::Sessions(self.sessions.lock().unwrap().clone()));
+                }
+                request::Kind::Hosts(_) => say(reply::Kind::Hosts(self.hosts())),
+                request::Kind::Explain(place) => say(reply::Kind::Explained(wire::Explained {
+                    formula: "score = 1".into(),
+                    hosts: vec![wire::Judged {
+                        host: "h0".into(),
+                        score: 1.0,
+                        chance: 1.0,
+                        ..wire::Judged::default()
+                    }],
+                    verdict: format!("{} cores on h0", place.need.unwrap_or_default().cores),
+                })),
+                _ => return,
+            }
+        }
+    }
+
+    fn hosts(&self) -> wire::Hosts {
+        let host = |p: &wire::Placed| wire::HostInfo {
+            name: p.host.clone(),
+            address: p.address.clone(),
+            state: wire::HostState::Up as i32,
+            load: Some(wire::Load {
+                cores: 2,
+                ..wire::Load::default()
+            }),
+            facts: Some(wire::Facts {
+                version: 1,
+                cores: 2,
+                resources: [("raid".to_owned(), format!("{}G", p.host.len()))].into(),
+                ..wire::Facts::default()
+            }),
+            ..wire::HostInfo::default()
+        };
+        wire::Hosts {
+            cluster: "fake".into(),
+            hosts: self.places.iter().map(host).collect(),
+        }
+    }
+
+    fn place(&self, place: &wire::Place) -> reply::Kind {
         let named = place.host.strip_prefix('h').and_then(|n| n.parse::<usize>().ok());
         let free = |n: &usize| !place.avoid.contains(&format!("h{n}"));
-        let first = || (0..addresses.len()).find(free);
+        let first = || (0..self.places.len()).find(free);
         let n = match (place.host.as_str(), named) {
             ("" | "+", _) => first(),
-            (_, Some(n)) if n < addresses.len() && free(&n) => Some(n),
+            (_, Some(n)) if n < self.places.len() && free(&n) => Some(n),
             _ if place.prefer => first(),
             _ => None,
         };
-        let kind = n.map_or_else(
+        n.map_or_else(
             || {
                 reply::Kind::Error(wire::Error {
                     code: wire::ErrorCode::NoHost as i32,
                     text: "no host\x1b[2J is willing".into(),
                 })
             },
-            |n| {
-                reply::Kind::Placed(wire::Placed {
-                    host: format!("h{n}"),
-                    address: addresses[n].clone(),
-                    cert: vec![1],
-                    local: false,
-                })
-            },
-        );
-        let _ = conn.write_all(&frame::encode(&wire::Reply { kind: Some(kind) }));
+            |n| reply::Kind::Placed(self.places[n].clone()),
+        )
     }
 }
 
-fn session(mut conn: TcpStream, how: Host, launched: &Mutex<Vec<Launch>>) {
-    if how == Host::Closes {
-        return;
-    }
+/// What stands in front of every connection.
+fn preamble(mut conn: TcpStream) -> (TcpStream, u8, Vec<u8>) {
     conn.set_nodelay(true).unwrap();
     let mut head = [0; wire::PREAMBLE_LEN];
     conn.read_exact(&mut head).unwrap();
     let (kind, len) = wire::parse_preamble(&head).unwrap();
-    assert_eq!(kind, wire::KIND_SESSION);
     let mut body = vec![0; len];
     conn.read_exact(&mut body).unwrap();
-    let hello = wire::SessionHello::decode(&body[..]).unwrap();
+    (conn, kind, body)
+}
+
+/// The host itself is asked: it says what it did, but for draining, of which only the fact counts. It does not
+/// let anybody kill a session whose id begins with `bad`.
+fn control(conn: TcpStream, n: usize, key: &KeyPair, controls: &Mutex<Vec<(usize, Control)>>) {
+    let tls = rustls::ServerConnection::new(server_config(key, Peer::Any).unwrap()).unwrap();
+    let mut stream = rustls::StreamOwned::new(tls, conn);
+    let ask: wire::ControlAsk = frame::read(&mut stream).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &ask.body);
+    assert_eq!(digest.as_ref(), &ask.ticket[16..48]);
+    let control = Control::decode(&ask.body).unwrap();
+    let mut reply = wire::ControlReply::default();
+    match &control {
+        Control::Kill {
+            session: [0xba, 0xd0..=0xdf, ..],
+            ..
+        } => {
+            reply.error = Some(wire::Error {
+                code: wire::ErrorCode::Denied as i32,
+                text: "only operators\x1b may".into(),
+            });
+        }
+        Control::Kill { .. } => reply.text = "told".into(),
+        Control::Drain { .. } | Control::Undrain => {}
+    }
+    controls.lock().unwrap().push((n, control));
+    stream.write_all(&frame::encode(&reply)).unwrap();
+    stream.flush().unwrap();
+}
+
+fn session(
+    mut conn: TcpStream,
+    body: &[u8],
+    how: Host,
+    launched: &Mutex<Vec<Launch>>,
+    needed: &Mutex<Vec<Option<wire::Need>>>,
+) {
+    if how == Host::Closes {
+        return;
+    }
+    let hello = wire::SessionHello::decode(body).unwrap();
     assert_eq!(hello.source_cert, b"source");
     let nonce: [u8; 16] = hello.ticket[..16].try_into().unwrap();
     let hash: [u8; 32] = hello.ticket[16..48].try_into().unwrap();
@@ -240,6 +385,9 @@ fn session(mut conn: TcpStream, how: Host, launched: &Mutex<Vec<Launch>>) {
     let mut answer = wire::SessionAnswer::default();
     if how == Host::Refuses {
         answer.refused = "not\x1b today".into();
+    } else if how == Host::Full {
+        answer.refused = "no\x1b room".into();
+        answer.code = wire::ErrorCode::Full as i32;
     } else {
         answer.grant = Grant {
             nonce,
@@ -275,6 +423,11 @@ fn session(mut conn: TcpStream, how: Host, launched: &Mutex<Vec<Launch>>) {
     assert_eq!(digest.as_ref(), hash, "the request is the one that was signed");
     let launch = Launch::decode(&first[..]).unwrap();
     launched.lock().unwrap().push(launch.clone());
+    needed.lock().unwrap().push(hello.need);
+    if let Some(look) = &launch.look {
+        s.look(look);
+        return;
+    }
     s.tell(from_session::Kind::Started(wire::Started {
         pid: 1,
         tty: String::new(),
@@ -373,6 +526,29 @@ impl Session {
             }
         }
         true
+    }
+
+    /// All that were asked for run the same.
+    fn look(&mut self, look: &wire::Look) {
+        let one = |id: &Vec<u8>| wire::LookedSession {
+            id: id.clone(),
+            pid: 4711,
+            argv: vec![b"sleep".to_vec(), b"76001".to_vec()],
+            cwd: b"/srv".to_vec(),
+            env: if look.env {
+                vec![b"A=b".to_vec()]
+            } else {
+                Vec::new()
+            },
+            state: "S".into(),
+            tty: String::new(),
+        };
+        self.tell(from_session::Kind::Looked(wire::Looked {
+            sessions: look.sessions.iter().map(one).collect(),
+        }));
+        self.end(0);
+        let _ = self.link.flush_all(LIMIT);
+        while self.next().is_some() {}
     }
 
     fn end(&mut self, code: u32) {
