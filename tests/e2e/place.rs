@@ -16,6 +16,7 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
     vec![
         w.alone("place::two_hundred_at_once", two_hundred_at_once),
         w.alone("place::other_loads", other_loads),
+        w.alone("place::other_cores", other_cores),
         w.alone("place::other_powers", other_powers),
         w.alone("place::black_hole", black_hole),
         w.alone("place::drained_host", drained_host),
@@ -79,24 +80,41 @@ fn other_loads(c: &Cluster) -> Result<()> {
     near(shares?, [1.0; 3], 0.2)
 }
 
-fn other_powers(c: &Cluster) -> Result<()> {
-    // This machine has the same cores for all hosts; a host's power says as much. Other cores are the simulation's.
-    for (k, power) in [(2, "2.0"), (3, "4.0")] {
-        configure(c, k, &format!("power = {power}"))?;
+/// Shares of hosts that have these lines in their configuration, and of which this then holds.
+fn shares_of(c: &Cluster, lines: [&str; 3], known: [&str; 3]) -> Result<[usize; 3]> {
+    for (k, line) in (1..).zip(lines) {
+        configure(c, k, line)?;
     }
-    let known = wait_until(LIMIT, "the powers to be known", || {
-        let expr = |e: &str| {
-            queue(c, &["-R", e, "--", "hostname"])
-                .run()
-                .is_ok_and(|o| o.text() != "")
-        };
-        expr("power == 2") && expr("power == 4")
-    });
-    let shares = known.and_then(|()| two_hundred(c));
-    for k in [2, 3] {
+    let shares = wait_until(LIMIT, "that to be known", || {
+        let mut all = known.iter().zip(["h1", "h2", "h3"]);
+        all.all(|(e, name)| {
+            let out = queue(c, &["-R", &format!("{e} && host=={name}"), "--", "hostname"]).run();
+            out.is_ok_and(|o| o.text() == name)
+        })
+    })
+    .and_then(|()| two_hundred(c));
+    for k in 1..=3 {
         configure(c, k, "")?;
     }
-    near(shares?, [1.0, 2.0, 4.0], 0.2)
+    shares
+}
+
+fn other_cores(c: &Cluster) -> Result<()> {
+    let shares = shares_of(
+        c,
+        ["cores = 1", "cores = 2", "cores = 4"],
+        ["cores==1", "cores==2", "cores==4"],
+    )?;
+    near(shares, [1.0, 2.0, 4.0], 0.2)
+}
+
+fn other_powers(c: &Cluster) -> Result<()> {
+    let shares = shares_of(
+        c,
+        ["power = 1.0", "power = 2.0", "power = 4.0"],
+        ["power==1", "power==2", "power==4"],
+    )?;
+    near(shares, [1.0, 2.0, 4.0], 0.2)
 }
 
 /// How long each of so many launches takes, one after the other, in milliseconds; sorted.
