@@ -299,11 +299,8 @@ fn watch_repeats_until_interrupted() {
         let line = lines.next().unwrap().unwrap();
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["cluster"], "fake");
     }
-    // SAFETY: a number; the process is our child and not waited for yet.
-    assert_eq!(
-        unsafe { nix::libc::kill(child.id() as i32, nix::libc::SIGINT) },
-        0
-    );
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let status = child.wait().unwrap();
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&status),

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use queue_front::options::{LATER, LAUNCH, Opt, QSH, RSH};
+use queue_front::verbs::table::VERBS;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -117,9 +118,25 @@ fn words(list: &[&str]) -> Words {
 fn queue_1() -> Result<()> {
     let page = options_of_page(&page("queue.1")?);
     let mut table = options_of_tables(&[LAUNCH, RSH]);
+    table.extend(VERBS.iter().flat_map(|v| options_of_tables(&[v.options])));
     // The shell form's own.
     table.insert("-c".into());
     same(&page, &table);
+    Ok(())
+}
+
+#[test]
+fn verbs_of_queue_1() -> Result<()> {
+    let page = arguments(&page("queue.1")?, "Cm");
+    for v in VERBS {
+        ensure!(page.contains(v.name), "{} is not in the manual page", v.name);
+        let shown = options_of_help(&help("queue", &[v.name])?);
+        ensure!(
+            shown == options_of_tables(&[v.options]),
+            "queue {} --help: {shown:?}",
+            v.name
+        );
+    }
     Ok(())
 }
 
