@@ -35,6 +35,9 @@ pub(super) struct Start {
     note: Vec<u8>,
 }
 
+/// Our identity, the source's certificate, and the ticket.
+type Checked = (Rc<Identity>, Rc<HostCert>, Ticket);
+
 impl Monitor {
     /// The daemon hands a connection over.
     pub(super) fn start_requested(
@@ -74,7 +77,7 @@ impl Monitor {
         &mut self,
         ticket: &[u8],
         source_cert: &[u8],
-    ) -> Result<(Rc<Identity>, Rc<HostCert>, Ticket), (Refusal, String)> {
+    ) -> Result<Checked, (Refusal, String)> {
         let id = self.member()?;
         let source = self
             .trust

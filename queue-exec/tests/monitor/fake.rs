@@ -2,7 +2,7 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use queue_exec::client;
-use queue_exec::codec::Writer;
+use queue_exec::codec::{Writer, hex};
 use queue_exec::layout::Layout;
 use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
 use queue_exec::ticket::Nonce;
@@ -111,11 +111,18 @@ pub(crate) fn run() {
     if said.is_err() {
         return;
     }
+    let mut stubborn = false;
     loop {
         let (from_conn, from_monitor) = wait(&conn, monitor.as_ref());
         if from_monitor {
-            // It says nothing more than its end.
-            monitor = None;
+            match hear(&mut conn, monitor.as_ref()) {
+                Heard::Kill if !stubborn => {
+                    tell(monitor.as_ref(), &FromSession::Ended { leave: false });
+                    return;
+                }
+                Heard::Kill | Heard::Other => {}
+                Heard::Gone => monitor = None,
+            }
         }
         if monitor.is_none() {
             match adopt(&socket, nonce) {
@@ -130,7 +137,7 @@ pub(crate) fn run() {
                 None => {}
             }
         }
-        if from_conn && !obey(&mut conn, monitor.as_ref()) {
+        if from_conn && !obey(&mut conn, monitor.as_ref(), &mut stubborn) {
             return;
         }
     }
@@ -151,8 +158,36 @@ fn wait(conn: &File, monitor: Option<&OwnedFd>) -> (bool, bool) {
     )
 }
 
+/// What the monitor said.
+enum Heard {
+    /// The session is to end.
+    Kill,
+    Other,
+    Gone,
+}
+
+/// Reads one packet of the monitor, and says on the connection what it was.
+fn hear(conn: &mut File, monitor: Option<&OwnedFd>) -> Heard {
+    let mut packet = vec![0; PACKET_MAX];
+    let Some(Ok((n @ 1.., _))) = monitor.map(|m| client::receive(m.as_fd(), &mut packet)) else {
+        return Heard::Gone;
+    };
+    match ToSession::decode(&packet[..n]) {
+        Ok(ToSession::Kill { by, signal }) => {
+            let _ = writeln!(conn, "kill {signal} {by}");
+            if signal == 0 { Heard::Kill } else { Heard::Other }
+        }
+        Ok(ToSession::Seen { sessions }) => {
+            let each = sessions.iter().map(|s| format!(" {} {}", hex(&s.nonce), s.pid));
+            let _ = writeln!(conn, "seen{}", each.collect::<String>());
+            Heard::Other
+        }
+        _ => Heard::Other,
+    }
+}
+
 /// One command; `false` to end.
-fn obey(conn: &mut File, monitor: Option<&OwnedFd>) -> bool {
+fn obey(conn: &mut File, monitor: Option<&OwnedFd>, stubborn: &mut bool) -> bool {
     let mut line = String::new();
     let mut byte = [0];
     while conn.read(&mut byte).unwrap_or(0) == 1 && byte[0] != b'\n' {
@@ -173,6 +208,11 @@ fn obey(conn: &mut File, monitor: Option<&OwnedFd>) -> bool {
             std::mem::forget(child);
             writeln!(conn, "{}", pids.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap();
         }
+        "stubborn" => {
+            *stubborn = true;
+            writeln!(conn, "stubborn").unwrap();
+        }
+        "look" => tell(monitor, &FromSession::Look),
         "running" => tell(monitor, &FromSession::Running),
         "kill tree" => tell(monitor, &FromSession::KillTree),
         "become 1" => {

@@ -103,7 +103,9 @@ impl Host {
             fs::create_dir(d).unwrap();
             chown(d, Some(uid), Some(uid)).unwrap();
         }
-        let made = as_user(uid, || authority::init(&layout, "h1", &[1; 32], &[], None).unwrap());
+        let made = as_user(uid, || {
+            authority::init(&layout, "h1", &[1; 32], &[], None).unwrap()
+        });
         Self {
             dir,
             layout,
@@ -252,6 +254,16 @@ impl Host {
         talk.hello = talk.read();
         talk.pid = talk.hello.rsplit(' ').next().unwrap().parse().unwrap();
         talk
+    }
+
+    /// Brings what a user asks of the host itself.
+    pub(crate) fn control(&self, ticket: &[u8], source_cert: &[u8], body: &[u8]) -> Reply {
+        let r = Request::Control {
+            ticket: ticket.to_vec(),
+            source_cert: source_cert.to_vec(),
+            body: body.to_vec(),
+        };
+        as_user(self.uid, || self.ask(&r))
     }
 
     /// The records of live sessions.

@@ -1,6 +1,7 @@
 //! The real monitor, in directories of its own, with a session process that does as it is told (this very
 //! program under another name). Needs root for most; says what it leaves out otherwise.
 
+mod control;
 mod fake;
 mod host;
 mod tests;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     let root = nix::unistd::geteuid().is_root();
     let mut out = io::stderr();
     let mut failed = 0;
-    for (name, needs_root, test) in tests::ALL {
+    for (name, needs_root, test) in tests::ALL.iter().chain(control::ALL) {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;
         }

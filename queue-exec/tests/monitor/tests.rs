@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
 
-type Test = (&'static str, bool, fn());
+pub(crate) type Test = (&'static str, bool, fn());
 
 /// Name, whether it needs root, and the test.
 pub(crate) const ALL: &[Test] = &[
@@ -77,8 +77,14 @@ fn permits() {
         source_cert: vec![2],
     };
     let adopt = Request::Adopt { nonce: [0; 16] };
+    let control = Request::Control {
+        ticket: vec![1],
+        source_cert: vec![2],
+        body: vec![3],
+    };
     for r in [
         start,
+        control,
         admit,
         Request::Revoke { list: vec![] },
         Request::Watch,
