@@ -7,7 +7,8 @@ use crate::engine::{Engine, Setup};
 use crate::exec::Exec;
 use crate::gossip::Gossip;
 use crate::identity::{self, Identity};
-use crate::{load, mesh};
+use crate::mesh;
+use crate::probe::{Found, Prober};
 use libqueue::wire::{self, member, reply};
 use queue_exec::protocol::{Reply, Request};
 use queue_exec::state::random;
@@ -175,6 +176,8 @@ struct Task {
     next_ask: AskId,
     monitor: bool,
     measure_at: Instant,
+    /// Tells facts and loads.
+    prober: Option<Prober>,
     /// The gossip keys that are in use.
     keys: Option<wire::Keys>,
 }
@@ -225,13 +228,29 @@ impl Ready {
             next_ask: 1,
             monitor: false,
             measure_at: Instant::now(),
+            prober: None,
             keys: None,
         };
         if let Some(keys) = context.identity.keys.clone() {
             task.handle(Input::Keys(keys));
         }
+        task.prober = prober(&context, task.driver.clone());
         task.run(self.events).await;
     }
+}
+
+/// What looks at this host. Without it, others think it has nothing to give.
+fn prober(c: &Context, driver: Driver) -> Option<Prober> {
+    let tell = move |found| {
+        let input = match found {
+            Found::Facts(f) => Input::OwnFacts(f),
+            Found::Load(l) => Input::OwnLoad(l),
+        };
+        driver.events.blocking_send(Event::Input(input)).is_ok()
+    };
+    Prober::start(&c.config, tell)
+        .inspect_err(|e| tracing::error!("cannot start the thread that measures the load: {e}"))
+        .ok()
 }
 
 fn setup(c: &Context) -> Setup {
@@ -337,10 +356,12 @@ impl Task {
         ask
     }
 
-    /// Measures, and tells the engine.
+    /// Has the load measured: the engine is told by an event.
     fn measure(&mut self) {
         self.measure_at = Instant::now() + MEASURE;
-        self.handle(Input::OwnLoad(load::measure()));
+        if let Some(prober) = &self.prober {
+            prober.measure();
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -476,6 +497,9 @@ impl Task {
                 new.identity.own.name,
                 new.identity.cluster.name
             );
+        }
+        if let Some(prober) = &self.prober {
+            prober.configure(&new.config);
         }
         if let Some(exec) = self.exec.clone() {
             tokio::spawn(async move {

@@ -114,7 +114,7 @@ impl<'a> Host<'a> {
         self.command(["/bin/sh", "-c", script])
     }
 
-    /// Makes the host believe in this load average (all three of them).
+    /// Makes the host believe in this load average (all three of them), and in as many tasks that run, rounded.
     pub fn load(&self, value: f64) -> Result<()> {
         // Written in place: the host has this very file mounted over `/proc/loadavg`.
         Ok(fs::write(self.dir().join("loadavg"), loadavg(value))?)
@@ -165,7 +165,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// The text of `/proc/loadavg`.
+/// The text of `/proc/loadavg`: so many tasks run, rounded, beside the one that reads it.
 pub(crate) fn loadavg(value: f64) -> String {
-    format!("{value:.2} {value:.2} {value:.2} 1/100 100\n")
+    format!("{value:.2} {value:.2} {value:.2} {:.0}/100 100\n", value.round() + 1.0)
 }
