@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use queue_harness::{Cluster, LIMIT, Output, Status, wait_until};
 
-use crate::world::{World, all_up, bash, configure, queue, until_state};
+use crate::world::{World, all_up, bash, configure, host, queue, until_state};
 
 pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
     vec![
@@ -26,6 +26,7 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
         w.alone("place::reservations", reservations),
         w.alone("place::unwilling_host", unwilling_host),
         w.alone("place::explained", explained),
+        w.alone("place::limited_by_a_cgroup", limited_by_a_cgroup),
     ]
 }
 
@@ -375,4 +376,38 @@ fn explained(c: &Cluster) -> Result<()> {
     let run = bash(c, "rm -f ran; queue explain -- touch ran; ls ran").run()?;
     ensure!(run.status != Status::Exit(0), "it ran: {run:?}");
     Ok(())
+}
+
+/// Gives the cgroup of a daemon one core, as the machine has it: in version 2 the host's own, in version 1 one that
+/// is made here. 77: neither is to be had.
+const ONE_CORE: &str = "\
+if [ -w /sys/fs/cgroup/cpu.max ]; then echo '100000 100000' >/sys/fs/cgroup/cpu.max; exit; fi
+mkdir -p /run/cpu && mount -t cgroup -o cpu none /run/cpu 2>/dev/null || exit 77
+mkdir -p /run/cpu/queue-tests && echo 100000 >/run/cpu/queue-tests/cpu.cfs_quota_us || exit 77
+for p in $(pgrep -x queued); do echo $p >/run/cpu/queue-tests/cgroup.procs; done";
+const ALL_CORES: &str = "\
+if [ -w /sys/fs/cgroup/cpu.max ]; then echo max >/sys/fs/cgroup/cpu.max; exit; fi
+[ -d /run/cpu/queue-tests ] || exit 0
+for p in $(cat /run/cpu/queue-tests/cgroup.procs); do echo $p >/run/cpu/cgroup.procs; done
+rmdir /run/cpu/queue-tests; umount /run/cpu";
+
+fn limited_by_a_cgroup(c: &Cluster) -> Result<()> {
+    let cores = || host(c, 1, "h3").map(|h| h["cores"].as_u64().unwrap_or_default());
+    let all = cores()?;
+    let limited = c.host(3).sh(ONE_CORE).run()?;
+    let tested = (|| {
+        if all < 2 || limited.status == Status::Exit(77) {
+            return Ok(());
+        }
+        ensure!(limited.status == Status::Exit(0), "{limited:?}");
+        configure(c, 3, "")?;
+        let known = |n: u64| cores().is_ok_and(|k| k == n);
+        wait_until(LIMIT, "the one core to be known", || known(1))?;
+        let out = queue(c, &["-h", "h3", "--cores", "2", "--", "true"]).run()?;
+        fails(&out, &["h3", "cores"])
+    })();
+    c.host(3).sh(ALL_CORES).ok()?;
+    configure(c, 3, "")?;
+    tested?;
+    wait_until(LIMIT, "all cores to be known", || cores().is_ok_and(|n| n == all))
 }

@@ -41,6 +41,8 @@ pub(crate) fn make(host_dir: &Path) -> Option<PathBuf> {
         remove_tree(&dir).ok()?;
     }
     fs::create_dir_all(&dir).ok()?;
+    // So that hosts can be given limits, where the machine hands the controllers on; nothing else needs them.
+    let _ = fs::write(dir.parent()?.join("cgroup.subtree_control"), "+cpu +memory");
     dir.join("cgroup.kill").exists().then_some(dir)
 }
 
