@@ -72,7 +72,7 @@ pub fn frame(data: &[u8]) {
 pub fn gossip(data: &[u8]) {
     let shared = seal::SharedKey::new(&[7; 32]);
     if let Some(head) = seal::Head::parse(data) {
-        let sender = shared.sender(head.serial, head.boot);
+        let sender = shared.sender(head.host, head.boot);
         assert!(
             sender.open(&head, &mut data.to_vec()).is_none(),
             "nobody guesses a seal"
@@ -81,11 +81,11 @@ pub fn gossip(data: &[u8]) {
     let payload = &data[..data.len().min(seal::PAYLOAD_MAX)];
     let head = seal::Head {
         key: shared.id(),
-        serial: data.len() as u64,
+        host: data.len() as u64,
         boot: 1,
         counter: u64::from(data.first().copied().unwrap_or_default()),
     };
-    let sender = shared.sender(head.serial, head.boot);
+    let sender = shared.sender(head.host, head.boot);
     let mut sealed = Vec::new();
     assert!(sender.seal(&head, payload, &mut sealed));
     assert_eq!(seal::Head::parse(&sealed), Some(head));
@@ -93,7 +93,7 @@ pub fn gossip(data: &[u8]) {
     let at = data.iter().map(|b| usize::from(*b)).sum::<usize>() % damaged.len();
     damaged[at] ^= 0x10;
     let opened = seal::Head::parse(&damaged).and_then(|h| {
-        let sender = shared.sender(h.serial, h.boot);
+        let sender = shared.sender(h.host, h.boot);
         // The receiver looks the key up by its name.
         sender
             .open(&h, &mut damaged)

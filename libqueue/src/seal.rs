@@ -3,11 +3,11 @@
 //! before (replays are the caller's to refuse).
 //!
 //! ```text
-//! version (1) | key id (4) | serial (8) | boot (8) | counter (8) | sealed payload | tag (16)
+//! version (1) | key id (4) | host (8) | boot (8) | counter (8) | sealed payload | tag (16)
 //! ```
 //!
 //! The head is associated data. Each run of each host seals with a key of its own, made by HKDF-SHA256 from the
-//! shared one with serial and boot as context, so a counter is enough as nonce: no two hosts, and no two runs
+//! shared one with host number and boot as context, so a counter is enough as nonce: no two hosts, and no two runs
 //! of one host, ever use the same key. Any member can make any other's key: this keeps strangers out and
 //! tells nobody apart.
 
@@ -39,8 +39,8 @@ pub type KeyId = [u8; 4];
 pub struct Head {
     /// With which shared key it was sealed.
     pub key: KeyId,
-    /// Serial number of the certificate of the host that says it sent it.
-    pub serial: u64,
+    /// Number of the host that says it sent it.
+    pub host: u64,
     /// Which run of that host: rises with each.
     pub boot: u64,
     /// Which datagram of that run: rises with each.
@@ -55,12 +55,12 @@ impl Head {
         }
         let (version, rest) = datagram.split_first()?;
         let (key, rest) = rest.split_first_chunk()?;
-        let (serial, rest) = rest.split_first_chunk()?;
+        let (host, rest) = rest.split_first_chunk()?;
         let (boot, rest) = rest.split_first_chunk()?;
         let counter = rest.first_chunk()?;
         (*version == VERSION).then_some(Self {
             key: *key,
-            serial: u64::from_be_bytes(*serial),
+            host: u64::from_be_bytes(*host),
             boot: u64::from_be_bytes(*boot),
             counter: u64::from_be_bytes(*counter),
         })
@@ -70,7 +70,7 @@ impl Head {
         let mut b = [0; HEAD];
         b[0] = VERSION;
         b[1..5].copy_from_slice(&self.key);
-        b[5..13].copy_from_slice(&self.serial.to_be_bytes());
+        b[5..13].copy_from_slice(&self.host.to_be_bytes());
         b[13..21].copy_from_slice(&self.boot.to_be_bytes());
         b[21..].copy_from_slice(&self.counter.to_be_bytes());
         b
@@ -109,9 +109,9 @@ impl SharedKey {
     }
 
     /// The key of one run of one host.
-    pub fn sender(&self, serial: u64, boot: u64) -> SenderKey {
-        let (serial, boot) = (serial.to_be_bytes(), boot.to_be_bytes());
-        let info = [CONTEXT, &serial, &boot];
+    pub fn sender(&self, host: u64, boot: u64) -> SenderKey {
+        let (host, boot) = (host.to_be_bytes(), boot.to_be_bytes());
+        let info = [CONTEXT, &host, &boot];
         let mut raw = [0; 32];
         let key = self
             .prk
@@ -175,7 +175,7 @@ mod tests {
     fn head(key: &SharedKey) -> Head {
         Head {
             key: key.id(),
-            serial: 7,
+            host: 7,
             boot: 1_700_000_000_123,
             counter: 42,
         }
@@ -185,7 +185,7 @@ mod tests {
         let key = SharedKey::new(&[1; 32]);
         let mut out = Vec::new();
         let h = head(&key);
-        assert!(key.sender(h.serial, h.boot).seal(&h, payload, &mut out));
+        assert!(key.sender(h.host, h.boot).seal(&h, payload, &mut out));
         out
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn open(key: &SharedKey, datagram: &[u8]) -> Option<Vec<u8>> {
         let mut d = datagram.to_vec();
         let h = Head::parse(&d)?;
-        let sender = key.sender(h.serial, h.boot);
+        let sender = key.sender(h.host, h.boot);
         sender.open(&h, &mut d).map(<[u8]>::to_vec)
     }
 
@@ -237,10 +237,10 @@ mod tests {
         let key = SharedKey::new(&[1; 32]);
         let h = head(&key);
         let mut all = Vec::new();
-        for (serial, boot) in [(7, 1), (7, 2), (8, 1), (0x0700, 1)] {
+        for (host, boot) in [(7, 1), (7, 2), (8, 1), (0x0700, 1)] {
             let mut out = Vec::new();
             // The same nonce and payload: only another key makes another text.
-            assert!(key.sender(serial, boot).seal(&h, &[0; 64], &mut out));
+            assert!(key.sender(host, boot).seal(&h, &[0; 64], &mut out));
             let text = out.split_off(HEAD);
             assert!(!all.contains(&text));
             all.push(text);
@@ -269,8 +269,8 @@ mod tests {
         }
         let both = begun.elapsed();
         let begun = Instant::now();
-        for serial in 0..N {
-            assert!(key.sender(serial, 1).open(&head(&key), &mut [0; 300]).is_none());
+        for host in 0..N {
+            assert!(key.sender(host, 1).open(&head(&key), &mut [0; 300]).is_none());
         }
         let forged = begun.elapsed();
         let per = |d: std::time::Duration| N as f64 / d.as_secs_f64();

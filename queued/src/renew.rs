@@ -2,6 +2,7 @@
 //! asked for the next one, and queue-exec puts it in place. On the authority's host: the answer. Knows when and
 //! whom to ask; what may be issued and installed is queue-exec's.
 
+use crate::admit::span;
 use crate::driver::{Driver, Event};
 use crate::engine::types::{Entry, Host, Input};
 use crate::exec::{self, Exec};
@@ -31,7 +32,7 @@ enum Plan {
 /// hour does not ask in one second. `chance` is 0 to 255.
 fn plan(issued: u64, expires: u64, now: u64, chance: u8) -> Plan {
     let third = expires.saturating_sub(issued) / 3;
-    let at = expires.saturating_sub(third - third / 10 * u64::from(chance) / 255);
+    let at = expires.saturating_sub(third - third / 2550 * u64::from(chance));
     match at.saturating_sub(now) {
         0 => Plan::Now,
         left => Plan::Later(left.min(LOOK)),
@@ -67,8 +68,10 @@ pub(crate) async fn keep(driver: Driver, exec: Exec) {
             // The authority has nothing newer: its clock is behind.
             Ok(false) => {}
             Err(e) if e != told => {
-                let days = left / 86_400;
-                tracing::warn!("this host's certificate ends in {days} days and cannot be renewed yet: {e}");
+                tracing::warn!(
+                    "this host's certificate ends in {} and cannot be renewed yet: {e}",
+                    span(left)
+                );
                 told = e;
             }
             Err(_) => {}
@@ -107,7 +110,7 @@ async fn once(driver: &Driver, exec: &Exec) -> Result<bool, String> {
         return Ok(false);
     }
     let host = context.verifier.host(&new).map_err(|e| e.to_string())?;
-    if host.name != own.name || host.tls_key != own.tls_key || host.serial <= own.serial {
+    if !host.is_same(own) || host.serial <= own.serial {
         return Err("the new certificate is not for this host".into());
     }
     match exec.ask(Request::Install { cert: new.clone() }, None).await {

@@ -25,6 +25,20 @@ pub(crate) struct Host {
     pub cert: Vec<u8>,
 }
 
+impl Host {
+    /// Names it in datagrams: a part of its key, so that it stays the same when the certificate is renewed, and
+    /// is another one when the host joins again. Short, as a datagram names many hosts.
+    pub(crate) fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.tls_key;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// Whether this is the same host by its keys, perhaps with another certificate.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name && self.tls_key == other.tls_key
+    }
+}
+
 /// A member as it is kept and passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -149,8 +163,8 @@ pub(crate) enum Input {
     /// Whether this host's queue-exec answers. When it stops answering, all sessions are forgotten: it tells them
     /// again.
     Monitor(bool),
-    /// A datagram came in that was sealed with the group's key. `from` is the serial number that its sender
-    /// claims, and any member can claim any.
+    /// A datagram came in that was sealed with the group's key. `from` is the number ([`Host::number`]) that its
+    /// sender claims, and any member can claim any.
     Datagram {
         /// Who it says it is from.
         from: u64,

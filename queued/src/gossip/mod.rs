@@ -73,7 +73,7 @@ impl Gossip {
             crate::mesh::clock_ms()
         });
         let own = Own {
-            serial: context.identity.own.serial,
+            host: context.identity.own.number(),
             boot,
         };
         let state = State {
@@ -146,10 +146,10 @@ impl Gossip {
         self.state().ring.removed(Instant::now());
     }
 
-    /// This host has another certificate now, or belongs to another cluster.
+    /// Keys may have been read anew: this host may belong to another cluster now.
     pub(crate) fn renew(&self, context: &Context) {
         let mut state = self.state();
-        state.own.serial = context.identity.own.serial;
+        state.own.host = context.identity.own.number();
         if state.authority != context.identity.authority {
             state.authority = context.identity.authority;
             state.ring = Ring::default();
@@ -162,13 +162,13 @@ impl Gossip {
     /// Unseals a datagram; `None`: it is not for us.
     fn unseal(&self, datagram: &mut [u8]) -> Option<(u64, gossip::Kind)> {
         let mut state = self.state();
-        let own = state.own.serial;
+        let own = state.own.host;
         match state.ring.open(Instant::now(), datagram) {
             // Our own, or of a copy of this host, which the links find out about.
-            Opened::Payload(head, _) if head.serial == own => None,
+            Opened::Payload(head, _) if head.host == own => None,
             Opened::Payload(head, payload) => {
                 let said = wire::Gossip::decode(payload).ok()?;
-                Some((head.serial, said.kind?))
+                Some((head.host, said.kind?))
             }
             Opened::Refused | Opened::OtherKey => None,
         }
@@ -231,12 +231,12 @@ async fn receive(socket: Arc<UdpSocket>, gossip: Gossip, driver: Driver) {
                 // An ICMP message about something that was sent: nothing to be done.
                 Err(_) => continue,
             };
-            let Some((serial, message)) = gossip.unseal(&mut buf[..n]) else {
+            let Some((host, message)) = gossip.unseal(&mut buf[..n]) else {
                 continue;
             };
             let from = SocketAddr::new(address::plain(from.ip()), from.port());
             let input = Input::Datagram {
-                from: serial,
+                from: host,
                 address: from.to_string(),
                 message,
             };

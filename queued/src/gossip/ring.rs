@@ -18,8 +18,8 @@ const KEYS: usize = 4;
 /// Who seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Own {
-    /// Serial number of this host's certificate.
-    pub serial: u64,
+    /// This host's number.
+    pub host: u64,
     /// Which run of this daemon.
     pub boot: u64,
 }
@@ -120,12 +120,12 @@ impl Ring {
         };
         let head = Head {
             key: slot.shared.id(),
-            serial: own.serial,
+            host: own.host,
             boot: own.boot,
             counter,
         };
         if slot.own.as_ref().is_none_or(|(o, _)| *o != own) {
-            slot.own = Some((own, slot.shared.sender(own.serial, own.boot)));
+            slot.own = Some((own, slot.shared.sender(own.host, own.boot)));
         }
         slot.own
             .as_ref()
@@ -152,7 +152,7 @@ impl Ring {
 mod tests {
     use super::*;
 
-    const OWN: Own = Own { serial: 1, boot: 5 };
+    const OWN: Own = Own { host: 1, boot: 5 };
 
     fn send(ring: &mut Ring, now: Instant, counter: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn hears(ring: &mut Ring, now: Instant, datagram: &[u8]) -> bool {
-        matches!(ring.open(now, &mut datagram.to_vec()), Opened::Payload(h, b"hello") if h.serial == 1)
+        matches!(ring.open(now, &mut datagram.to_vec()), Opened::Payload(h, b"hello") if h.host == 1)
     }
 
     #[test]
@@ -264,16 +264,16 @@ mod tests {
         let mut ring = Ring::default();
         let mut seen = std::collections::BTreeSet::new();
         let mut counter = 0;
-        for (version, serial) in [(1, 1), (2, 1), (2, 9), (3, 9), (3, 1)] {
+        for (version, host) in [(1, 1), (2, 1), (2, 9), (3, 9), (3, 1)] {
             let now = t + Duration::from_secs(20 * version);
             ring.adopt(now, version, &[version as u8; 32]);
             for second in 0..6 {
                 counter += 1;
                 let mut out = Vec::new();
-                let own = Own { serial, boot: 5 };
+                let own = Own { host, boot: 5 };
                 assert!(ring.seal(now + Duration::from_secs(second), own, counter, b"x", &mut out));
                 let h = Head::parse(&out).unwrap();
-                assert!(seen.insert((h.key, h.serial, h.boot, h.counter)), "{h:?}");
+                assert!(seen.insert((h.key, h.host, h.boot, h.counter)), "{h:?}");
             }
         }
     }

@@ -86,7 +86,7 @@ impl Senders {
         datagram: &'a mut [u8],
     ) -> Option<&'a [u8]> {
         self.heard += 1;
-        if let Some(s) = self.all.get_mut(&head.serial) {
+        if let Some(s) = self.all.get_mut(&head.host) {
             if head.boot < s.boot {
                 return None;
             }
@@ -101,9 +101,9 @@ impl Senders {
             }
         }
         // Another run, or somebody new.
-        let key = shared.sender(head.serial, head.boot);
+        let key = shared.sender(head.host, head.boot);
         let payload = key.open(head, datagram)?;
-        if self.all.len() >= SENDERS && !self.all.contains_key(&head.serial) {
+        if self.all.len() >= SENDERS && !self.all.contains_key(&head.host) {
             self.forget_one();
         }
         let mut window = Window::new();
@@ -114,15 +114,15 @@ impl Senders {
             window,
             used: self.heard,
         };
-        self.all.insert(head.serial, sender);
+        self.all.insert(head.host, sender);
         Some(payload)
     }
 
     /// Forgets whoever was silent for longest. Only members get here, so it is rare.
     fn forget_one(&mut self) {
         let oldest = self.all.iter().min_by_key(|(_, s)| s.used).map(|(n, _)| *n);
-        if let Some(serial) = oldest {
-            self.all.remove(&serial);
+        if let Some(host) = oldest {
+            self.all.remove(&host);
         }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     struct From {
-        serial: u64,
+        host: u64,
         boot: u64,
     }
 
@@ -182,12 +182,12 @@ mod tests {
         fn datagram(&self, shared: &SharedKey, counter: u64) -> Vec<u8> {
             let head = Head {
                 key: shared.id(),
-                serial: self.serial,
+                host: self.host,
                 boot: self.boot,
                 counter,
             };
             let mut out = Vec::new();
-            assert!(shared.sender(self.serial, self.boot).seal(&head, b"x", &mut out));
+            assert!(shared.sender(self.host, self.boot).seal(&head, b"x", &mut out));
             out
         }
     }
@@ -202,12 +202,12 @@ mod tests {
     fn replays_and_earlier_runs_are_refused_and_forgeries_leave_no_trace() {
         let shared = SharedKey::new(&[3; 32]);
         let mut s = Senders::default();
-        let (old, new) = (From { serial: 1, boot: 10 }, From { serial: 1, boot: 11 });
+        let (old, new) = (From { host: 1, boot: 10 }, From { host: 1, boot: 11 });
         let (a, b) = (old.datagram(&shared, 1), old.datagram(&shared, 2));
         assert!(open(&mut s, &shared, &b) && open(&mut s, &shared, &a));
         assert!(!open(&mut s, &shared, &a) && !open(&mut s, &shared, &b));
         // Somebody without the key claims a later run, and a counter far ahead.
-        let mut forged = From { serial: 1, boot: 99 }.datagram(&SharedKey::new(&[4; 32]), 1);
+        let mut forged = From { host: 1, boot: 99 }.datagram(&SharedKey::new(&[4; 32]), 1);
         forged[1..5].copy_from_slice(&shared.id());
         assert!(!open(&mut s, &shared, &forged));
         let mut forged = old.datagram(&SharedKey::new(&[4; 32]), u64::MAX);
@@ -225,9 +225,9 @@ mod tests {
     fn the_number_of_senders_is_bounded() {
         let shared = SharedKey::new(&[3; 32]);
         let mut s = Senders::default();
-        let from = |serial| From { serial, boot: 1 };
-        for serial in 0..SENDERS as u64 {
-            assert!(open(&mut s, &shared, &from(serial).datagram(&shared, 1)));
+        let from = |host| From { host, boot: 1 };
+        for host in 0..SENDERS as u64 {
+            assert!(open(&mut s, &shared, &from(host).datagram(&shared, 1)));
         }
         assert!(open(&mut s, &shared, &from(0).datagram(&shared, 2)));
         assert!(open(&mut s, &shared, &from(9_999_999).datagram(&shared, 1)));
