@@ -7,8 +7,10 @@ use crate::context::Context;
 use crate::identity::{self, Identity};
 use crate::spawn::Spawner;
 use libqueue::config::Config;
+use nix::unistd::{Group, User};
 use queue_exec::cert::{HostCert, Revocations};
 use queue_exec::layout::Layout;
+use queue_exec::operators::Operators;
 use queue_exec::policy::Policy;
 use queue_exec::state::{Room, unix_now};
 use std::fs;
@@ -25,8 +27,9 @@ pub(super) fn run() -> anyhow::Result<usize> {
     let layout = Layout::for_daemon(root || account::is_daemon_user());
     let file = config_file(&layout);
     changeable(&file, &mut faults);
-    if let Err(e) = Config::load(&file) {
-        faults.push(e.to_string());
+    match Config::load(&file) {
+        Ok(c) => values(&c, &file, &mut faults),
+        Err(e) => faults.push(e.to_string()),
     }
     match Policy::load(&layout.exec_conf()) {
         Ok(_) => {}
@@ -70,6 +73,33 @@ fn changeable(file: &Path, faults: &mut Vec<String>) {
             file.display(),
             m.mode() & 0o7777
         ));
+    }
+}
+
+/// Values that are spelled well, but mean nothing here.
+fn values(c: &Config, file: &Path, faults: &mut Vec<String>) {
+    let mut wrong = |key, text| faults.push(Config::blame(file, key, text).to_string());
+    if !c.disk_path.is_dir() {
+        wrong(
+            "disk-path",
+            format!("disk-path: {} is no directory", c.disk_path.display()),
+        );
+    }
+    for name in c.operators.names() {
+        let (what, known) = match name.strip_prefix('@') {
+            Some(group) => ("group", Group::from_name(group).is_ok_and(|g| g.is_some())),
+            None => ("user", User::from_name(name).is_ok_and(|u| u.is_some())),
+        };
+        if !known {
+            let plain = name.trim_start_matches('@');
+            wrong("operators", format!("operators: there is no {what} {plain} here"));
+        }
+    }
+    // queue-exec reads this key itself, and has rules of its own about whose file it believes.
+    if !c.operators.names().is_empty()
+        && let Err(e) = Operators::load(file)
+    {
+        faults.push(e.to_string());
     }
 }
 
