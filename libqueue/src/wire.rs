@@ -852,6 +852,9 @@ pub struct Roster {
     /// One each.
     #[prost(message, repeated, tag = "1")]
     pub members: Vec<RosterEntry>,
+    /// The sender lacks some member's certificate: answer with all.
+    #[prost(bool, tag = "2")]
+    pub wanted: bool,
 }
 
 /// A member as another one knows it.

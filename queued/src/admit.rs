@@ -174,6 +174,7 @@ async fn answer(
         cert,
         roster: Some(Roster {
             members: roster,
+            wanted: false,
         }),
         revocations,
         cluster: context.identity.cluster.name.clone(),

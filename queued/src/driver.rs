@@ -266,6 +266,7 @@ fn setup(c: &Context) -> Setup {
         cluster: cluster.name.clone(),
         authority: cluster.authority,
         boot: c.boot.to_vec(),
+        epoch: mesh::clock_ms(),
         dial_self: c.dial_self(),
         advertised: c.address(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -359,6 +360,8 @@ impl Task {
     /// Has the load measured: the engine is told by an event.
     fn measure(&mut self) {
         self.measure_at = Instant::now() + MEASURE;
+        let address = self.context.borrow().address();
+        self.handle(Input::OwnAddress(address));
         if let Some(prober) = &self.prober {
             prober.measure();
         }
@@ -466,13 +469,14 @@ impl Task {
             anyhow::Ok(new.with_config_file(old.config_file.clone()))
         };
         let new = Arc::new(read().map_err(|e| format!("{e:#}"))?);
-        let same = new.identity.own == old.identity.own
+        let same = new.identity.own.is_same(&old.identity.own)
             && new.identity.authority == old.identity.authority
             && new.identity.cluster.name == old.identity.cluster.name
             && new.address() == old.address();
         let _ = self.context.send(new.clone());
         self.gossip.renew(&new);
         if same {
+            self.handle(Input::Renewed(new.identity.own.clone()));
             for m in new.identity.members.clone() {
                 self.handle(Input::Joined(m));
             }

@@ -405,6 +405,7 @@ fn understand(context: &Context, said: wire::Member) -> Option<Message> {
     match said.kind? {
         member::Kind::Hello(_) => None,
         member::Kind::Load(l) => Some(Message::Load(l)),
+        member::Kind::Roster(r) if r.wanted => Some(Message::RosterWanted),
         member::Kind::Roster(r) => {
             let entry = |m: &wire::RosterEntry| match context.verifier.entry(m) {
                 Ok(e) => Some(e),

@@ -1,9 +1,10 @@
 //! Membership: who belongs, whom to dial and when, which of two connections to keep, who is alive, who is a
 //! clone, who was removed. Part of the engine; places nothing.
 
+use super::timers::{Due, Timers};
 use super::{
-    ALIVE, BACKOFF, BACKOFF_MAX, ConnId, Dial, Effect, Effects, Engine, Entry, Hello, Host, Level, Link,
-    Message, Now, Peer, REFUSED, RUMOURS, Revoked, SILENCE, member, wire, wire_roster,
+    ALIVE, BACKOFF, ConnId, Dial, Effect, Effects, Engine, Entry, Hello, Host, Level, Link, Message, Now,
+    Peer, REFUSED, ROSTER, RUMOURS, Revoked, Verdict, member, swim, wire, wire_roster,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,8 +69,10 @@ impl Engine {
                     && p.link.is_none()
                 {
                     p.reason = bye.unwrap_or_default();
-                    p.state = HostState::Down;
-                    p.dial = Dial::At(now + self.rng.between(REFUSED, REFUSED * 2), 0);
+                    p.failed = true;
+                    let at = now + self.rng.between(REFUSED, REFUSED * 2);
+                    p.redial(&mut self.timers, at);
+                    self.live(now, &host.name, out);
                 }
                 return;
             }
@@ -123,7 +126,8 @@ impl Engine {
         let Some(p) = self.peers.get(&host.name) else {
             return Ok(());
         };
-        if host.serial < p.host.serial {
+        let same = host.is_same(&p.host);
+        if host.serial < p.host.serial && !same {
             let text = format!(
                 "{} has joined again since with newer keys: this one's are old (a restored backup, or a clone?). \
                  Join it again: queued join TOKEN",
@@ -132,7 +136,7 @@ impl Engine {
             return Err((Level::Warn, Some(text)));
         }
         let Some(l) = &p.link else { return Ok(()) };
-        if host.serial > p.host.serial {
+        if !same {
             return Ok(());
         }
         if l.boot != hello.boot {
@@ -172,11 +176,23 @@ impl Engine {
             .peers
             .get(&name)
             .is_some_and(|p| p.host == host && p.address == hello.address);
-        let p = self
-            .peers
-            .entry(name.clone())
-            .or_insert_with(|| Peer::new(host.clone()));
-        p.host = host;
+        let p = self.peers.entry(name.clone()).or_insert_with(|| {
+            self.grown = true;
+            Peer::new(host.clone())
+        });
+        if !p.host.is_same(&host) {
+            self.numbers.remove(&p.host.number());
+            if let Some(id) = p.id.take() {
+                self.swim.forget(id);
+            }
+            p.verdict = Verdict::None;
+            p.seq = 0;
+        }
+        self.numbers.insert(host.number(), name.clone());
+        // Of two certificates for the same keys the newer one counts, whoever showed it first.
+        if !p.host.is_same(&host) || host.serial > p.host.serial {
+            p.host = host;
+        }
         if !hello.address.is_empty() && hello.address != p.address {
             let old = std::mem::replace(&mut p.address, hello.address);
             p.rumour(old);
@@ -187,44 +203,65 @@ impl Engine {
                 conn: old.conn,
                 bye: None,
             });
-        } else if p.state != HostState::Up {
-            out.log(Level::Info, format!("{name} is up at {}", p.address));
+            if old.boot != hello.boot {
+                p.seq = 0;
+            }
         }
         p.link = Some(Link {
             conn,
             dialled,
             boot: hello.boot,
             from,
+            since: now,
             heard: now,
+            said: now,
+            unwanted: None,
+            warned: false,
         });
         p.version = hello.version;
-        p.state = HostState::Up;
-        p.reason.clear();
+        p.heard = Some(now);
+        p.left = false;
         if !matches!(p.dial, Dial::Busy(_)) {
             p.dial = Dial::Rest;
         }
         let entry = p.entry();
+        let (verdict, datagrams) = (p.verdict, p.datagram.is_some());
+        let address = swim::address(&p.address);
         self.conns.insert(conn, name.clone());
-        out.push(Effect::Send {
-            conn,
-            message: member::Kind::Roster(wire_roster(self.roster(&name))),
-        });
+        for part in self.roster(&name).chunks(ROSTER) {
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Roster(wire_roster(part.to_vec())),
+            });
+        }
+        // Who is out before the keys that it must not have.
         if !self.revoked.bytes.is_empty() {
             out.push(Effect::Send {
                 conn,
                 message: member::Kind::Revocations(self.revoked.bytes.clone()),
             });
         }
-        if let Some((_, load)) = self.load {
+        if self.keys.version > 0 {
             out.push(Effect::Send {
                 conn,
-                message: member::Kind::Load(load),
+                message: member::Kind::Keys(self.keys.clone()),
+            });
+        }
+        if !datagrams && self.load.is_some() {
+            out.push(Effect::Send {
+                conn,
+                message: member::Kind::Load(self.current_load(now)),
             });
         }
         if !known {
             out.push(Effect::Keep(entry.clone()));
             self.tell(&entry, Some(conn), out);
         }
+        if matches!(verdict, Verdict::None | Verdict::Down) {
+            self.swim.announce(entry.host.number(), address);
+            self.swum(now, out);
+        }
+        self.live(now, &name, out);
     }
 
     /// Passes a member on to everybody connected, itself and `except` left out.
@@ -240,98 +277,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn dial_failed(
-        &mut self,
-        now: Now,
-        name: &str,
-        text: String,
-        refused: bool,
-        out: &mut Effects,
-    ) {
-        let Some(p) = self.peers.get_mut(name) else { return };
-        let tries = if let Dial::Busy(n) = p.dial { n } else { 0 };
-        p.dial = Dial::Rest;
-        if p.link.is_some() {
-            return;
-        }
-        let wait = if refused {
-            REFUSED
-        } else {
-            (BACKOFF * 2u32.pow(tries.min(5))).min(BACKOFF_MAX)
-        };
-        p.dial = Dial::At(now + self.rng.between(wait / 2, wait), tries + 1);
-        match p.state {
-            _ if refused && p.reason != text => out.log(Level::Error, format!("{name} refused us: {text}")),
-            HostState::Unknown => out.log(Level::Info, format!("{name} does not answer yet: {text}")),
-            HostState::Up => out.log(Level::Warn, format!("{name} is down: {text}")),
-            HostState::Down | HostState::Suspect | HostState::Left => {}
-        }
-        p.state = HostState::Down;
-        p.reason = text;
-    }
-
-    pub(super) fn lost(&mut self, now: Now, conn: ConnId, text: String, out: &mut Effects) {
-        let Some(name) = self.conns.remove(&conn) else {
-            return;
-        };
-        let Some(p) = self.peers.get_mut(&name) else {
-            return;
-        };
-        if p.link.as_ref().is_none_or(|l| l.conn != conn) {
-            return;
-        }
-        out.log(Level::Debug, format!("connection with {name} ended: {text}"));
-        p.link = None;
-        p.reason = text;
-        // It may only have restarted, or the connection broke: the next dial tells.
-        p.redial(now + self.rng.between(Duration::ZERO, Duration::from_millis(100)));
-    }
-
-    /// Closes connections on which nothing was heard for too long.
-    pub(super) fn silent(&mut self, now: Now, out: &mut Effects) {
-        for (name, p) in &mut self.peers {
-            let Some(l) = p.link.take_if(|l| now >= l.heard + SILENCE) else {
-                continue;
-            };
-            self.conns.remove(&l.conn);
-            out.push(Effect::Close {
-                conn: l.conn,
-                bye: None,
-            });
-            p.state = HostState::Down;
-            p.reason = format!("no sign of life for {} s", SILENCE.as_secs());
-            out.log(Level::Warn, format!("{name} is down: {}", p.reason));
-            p.redial(now + self.rng.between(Duration::ZERO, BACKOFF));
-        }
-    }
-
-    /// Dials whoever is due.
-    pub(super) fn dial(&mut self, now: Now, out: &mut Effects) {
-        if self.expelled {
-            return;
-        }
-        for (name, p) in &mut self.peers {
-            let Dial::At(at, tries) = p.dial else { continue };
-            if at > now {
-                continue;
-            }
-            if p.link.is_some() {
-                p.dial = Dial::Rest;
-                continue;
-            }
-            // The known address first, then what others say.
-            let choice = tries as usize % (p.rumours.len() + 1);
-            let rumour = choice.checked_sub(1).and_then(|i| p.rumours.get(i));
-            let address = rumour.unwrap_or(&p.address).clone();
-            p.dial = Dial::Busy(tries);
-            out.push(Effect::Dial {
-                name: name.clone(),
-                address,
-                key: p.host.tls_key,
-            });
-        }
-    }
-
+    /// A member said something on its link.
     pub(super) fn heard(&mut self, now: Now, conn: ConnId, message: Message, out: &mut Effects) {
         let Some(name) = self.conns.get(&conn).cloned() else {
             return;
@@ -343,35 +289,56 @@ impl Engine {
             return;
         };
         l.heard = now;
+        p.heard = Some(now);
+        if p.state != HostState::Up {
+            self.live(now, &name, out);
+        }
         match message {
-            Message::Load(load) => p.load = Some((now, load)),
+            Message::Load(load) => self.reported(now, &name, load, out),
             Message::Roster(entries) => {
                 for e in entries {
                     self.learn(now, e, Some(conn), out);
                 }
             }
+            Message::RosterWanted => {
+                for part in self.roster(&name).chunks(ROSTER) {
+                    out.push(Effect::Send {
+                        conn,
+                        message: member::Kind::Roster(wire_roster(part.to_vec())),
+                    });
+                }
+            }
             Message::Revocations(list) => self.revoke(list, out),
             Message::Keys(keys) => self.new_keys(keys, out),
-            Message::Bye(text) => {
-                self.conns.remove(&conn);
-                p.link = None;
-                out.push(Effect::Close { conn, bye: None });
-                out.log(Level::Info, format!("{name} went: {text}"));
-                p.state = HostState::Down;
-                p.reason = text;
-                p.redial(now + self.rng.between(BACKOFF, BACKOFF * 2));
-            }
+            Message::Bye(text) => self.bye(now, conn, &name, text, out),
         }
     }
 
+    /// A member said goodbye.
+    fn bye(&mut self, now: Now, conn: ConnId, name: &str, text: String, out: &mut Effects) {
+        self.conns.remove(&conn);
+        out.push(Effect::Close { conn, bye: None });
+        let Some(p) = self.peers.get_mut(name) else { return };
+        p.link = None;
+        p.left = true;
+        p.reason = text;
+        let at = now + self.rng.between(BACKOFF, BACKOFF * 2);
+        p.redial(&mut self.timers, at);
+        if let Some(id) = p.id {
+            self.swim.left(id);
+            self.swum(now, out);
+        }
+        self.live(now, name, out);
+    }
+
     /// Learns of a member, from connection `source` or from this host itself.
-    pub(super) fn learn(&mut self, now: Now, entry: Entry, source: Option<ConnId>, out: &mut Effects) {
+    pub(super) fn learn(&mut self, now: Now, mut entry: Entry, source: Option<ConnId>, out: &mut Effects) {
         let name = entry.host.name.clone();
         if self.revoked.serials.contains(&entry.host.serial) {
             return;
         }
         if name == self.own.name {
-            if entry.host.serial > self.own.serial {
+            if entry.host.serial > self.own.serial && !entry.host.is_same(&self.own) {
                 out.log(
                     Level::Warn,
                     format!("there is a newer certificate for {name}: another host joined by this name, or this one runs on old keys"),
@@ -387,18 +354,36 @@ impl Engine {
                 // One end a little later than the other, so that they rarely meet half-way.
                 let (low, high) = if self.own.name < name { (0, 50) } else { (200, 400) };
                 let (low, high) = (Duration::from_millis(low), Duration::from_millis(high));
-                p.redial(now + self.rng.between(low, high));
+                p.redial(&mut self.timers, now + self.rng.between(low, high));
+                self.numbers.insert(entry.host.number(), name.clone());
                 self.peers.insert(name.clone(), p);
+                self.grown = true;
                 out.log(
                     Level::Info,
                     format!("{name} is a member now, at {}", entry.address),
                 );
                 true
             }
+            // Renewed: its connection, and all that is known of it, stays.
+            Some(p) if entry.host.serial > p.host.serial && entry.host.is_same(&p.host) => {
+                p.host = entry.host;
+                p.rumour(entry.address);
+                out.log(Level::Debug, format!("{name} has a new certificate"));
+                entry = p.entry();
+                true
+            }
             Some(p) if entry.host.serial > p.host.serial => {
+                self.numbers.remove(&p.host.number());
+                self.numbers.insert(entry.host.number(), name.clone());
+                if let Some(id) = p.id.take() {
+                    self.swim.forget(id);
+                }
+                p.verdict = Verdict::None;
+                p.seq = 0;
                 p.host = entry.host.clone();
                 p.authority = entry.authority;
                 p.load = None;
+                p.facts = None;
                 if !entry.address.is_empty() {
                     p.address = entry.address.clone();
                 }
@@ -409,17 +394,24 @@ impl Engine {
                         bye: None,
                     });
                 }
-                p.redial(now + self.rng.between(Duration::ZERO, Duration::from_millis(100)));
+                let at = now + self.rng.between(Duration::ZERO, Duration::from_millis(100));
+                p.redial(&mut self.timers, at);
                 out.log(Level::Info, format!("{name} joined again, at {}", p.address));
                 true
             }
             Some(p) if entry.host.serial == p.host.serial => {
-                let fresh =
-                    p.authority != entry.authority && p.link.as_ref().is_some_and(|l| Some(l.conn) == source);
+                let own_word = p.link.as_ref().is_some_and(|l| Some(l.conn) == source);
+                let moved = own_word && !entry.address.is_empty() && entry.address != p.address;
+                let fresh = own_word && (p.authority != entry.authority || moved);
                 if fresh {
                     p.authority = entry.authority;
                 }
-                p.rumour(entry.address.clone());
+                if moved {
+                    let old = std::mem::replace(&mut p.address, entry.address.clone());
+                    p.rumour(old);
+                } else {
+                    p.rumour(entry.address.clone());
+                }
                 if fresh {
                     out.push(Effect::Keep(p.entry()));
                 }
@@ -431,6 +423,16 @@ impl Engine {
             out.push(Effect::Keep(entry.clone()));
             self.tell(&entry, source, out);
         }
+    }
+
+    /// This host's certificate was renewed.
+    pub(super) fn renewed(&mut self, host: Host, out: &mut Effects) {
+        if !host.is_same(&self.own) || host.serial <= self.own.serial {
+            return;
+        }
+        self.own = host;
+        let own = self.own_entry();
+        self.tell(&own, None, out);
     }
 
     /// A newer revocation list replaces ours: whoever is on it is out, at once.
@@ -455,7 +457,16 @@ impl Engine {
         for name in gone {
             let text = removed(&name, &self.cluster);
             out.log(Level::Info, text.clone());
-            if let Some(l) = self.peers.remove(&name).and_then(|p| p.link) {
+            let peer = self.peers.remove(&name);
+            self.grown = true;
+            if let Some(p) = &peer {
+                self.numbers.remove(&p.host.number());
+                self.gone.insert(p.host.number());
+            }
+            if let Some(id) = peer.as_ref().and_then(|p| p.id) {
+                self.swim.forget(id);
+            }
+            if let Some(l) = peer.and_then(|p| p.link) {
                 self.conns.remove(&l.conn);
                 out.push(Effect::Close {
                     conn: l.conn,
@@ -476,9 +487,11 @@ impl Engine {
                 if let Some(p) = self.peers.get_mut(&name) {
                     p.link = None;
                     p.dial = Dial::Rest;
-                    p.state = HostState::Down;
-                    p.reason.clone_from(&text);
                 }
+            }
+            for p in self.peers.values_mut() {
+                p.state = HostState::Down;
+                p.reason.clone_from(&text);
             }
         }
     }
@@ -496,13 +509,26 @@ impl Peer {
             reason: String::new(),
             link: None,
             dial: Dial::Rest,
+            moved: false,
+            failed: false,
+            heard: None,
+            datagram: None,
+            verdict: Verdict::None,
+            id: None,
+            judged: Now::ZERO,
+            swims: false,
+            left: false,
+            watched: false,
             load: None,
+            seq: 0,
+            facts: None,
+            facts_asked: None,
             handed: VecDeque::new(),
         }
     }
 
     /// Another address at which it may be found.
-    fn rumour(&mut self, address: String) {
+    pub(super) fn rumour(&mut self, address: String) {
         if !address.is_empty() && address != self.address && !self.rumours.contains(&address) {
             self.rumours.push_front(address);
             self.rumours.truncate(RUMOURS);
@@ -510,9 +536,10 @@ impl Peer {
     }
 
     /// Dials at this time, unless a dial is under way.
-    fn redial(&mut self, at: Now) {
+    pub(super) fn redial(&mut self, timers: &mut Timers, at: Now) {
         if !matches!(self.dial, Dial::Busy(_)) {
             self.dial = Dial::At(at, 0);
+            timers.set(at, Due::Dial(self.host.name.clone()));
         }
     }
 }

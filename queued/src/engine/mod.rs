@@ -6,23 +6,28 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod answer;
+mod life;
+mod links;
 mod members;
 pub(crate) mod place;
+mod report;
 pub(crate) mod rng;
 #[cfg(test)]
 mod sim;
+mod swim;
 #[cfg(test)]
 mod tests;
+mod timers;
 pub(crate) mod types;
 
 use libqueue::wire::{self, member};
 use rng::Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use swim::{Swim, Verdict};
+use timers::{Due, Timers};
 use types::{ConnId, Drain, Effect, Effects, Entry, Hello, Host, Input, Level, Message, Now, Revoked};
 
-/// A host that says nothing for so long is down. Load reports, every 2 s, are the sign of life.
-pub(crate) const SILENCE: Duration = Duration::from_secs(6);
 /// While the connection of a host was heard within this time, another host with its name is a clone.
 const ALIVE: Duration = Duration::from_secs(3);
 /// First pause after a failed dial; doubled each time.
@@ -35,6 +40,10 @@ const REFUSED: Duration = Duration::from_secs(20);
 const RUMOURS: usize = 4;
 /// Launches remembered for each host.
 const HANDED: usize = 1024;
+/// A roster goes out in parts of so many members.
+const ROSTER: usize = 512;
+/// If the next thing to do is overdue for so long, this process did not run meanwhile.
+const FROZEN: Duration = Duration::from_secs(1);
 
 /// What the engine is started with.
 #[derive(Debug, Clone)]
@@ -47,6 +56,8 @@ pub(crate) struct Setup {
     pub authority: bool,
     /// Random, made at this start.
     pub boot: Vec<u8>,
+    /// The clock at this start, in milliseconds since 1970: of two lives of a host the later one counts.
+    pub epoch: u64,
     /// Where programs on this host reach it.
     pub dial_self: String,
     /// What `queue hosts` shows as its address.
@@ -72,7 +83,14 @@ struct Link {
     boot: Vec<u8>,
     /// IP address of the other end.
     from: String,
+    /// When it began, when the other end said something, and when we did.
+    since: Now,
     heard: Now,
+    said: Now,
+    /// Since when it is not needed any more.
+    unwanted: Option<Now>,
+    /// Whether it was said that no datagrams come.
+    warned: bool,
 }
 
 /// What we do about a host that is not connected.
@@ -101,7 +119,29 @@ struct Peer {
     reason: String,
     link: Option<Link>,
     dial: Dial,
+    /// Its address changed while it was being dialled.
+    moved: bool,
+    /// The last dial failed, or its link fell silent.
+    failed: bool,
+    /// The last sign of life of any kind, and the last datagram.
+    heard: Option<Now>,
+    datagram: Option<Now>,
+    /// What the membership protocol says, about which identity, and since when.
+    verdict: Verdict,
+    id: Option<swim::Id>,
+    judged: Now,
+    /// It takes part in that protocol.
+    swims: bool,
+    /// It said goodbye.
+    left: bool,
+    /// A timer is set for when its last sign of life is old.
+    watched: bool,
     load: Option<(Now, wire::Load)>,
+    /// Number of its last report.
+    seq: u64,
+    /// What it is, and when it was asked for that.
+    facts: Option<wire::Facts>,
+    facts_asked: Option<Now>,
     /// Times of the launches that we handed to it.
     handed: VecDeque<Now>,
 }
@@ -117,7 +157,22 @@ pub(crate) struct Engine {
     advertised: String,
     version: String,
     peers: BTreeMap<String, Peer>,
+    /// Names by number ([`Host::number`]), and the numbers of hosts that were removed.
+    numbers: BTreeMap<u64, String>,
+    gone: BTreeSet<u64>,
     conns: BTreeMap<ConnId, String>,
+    /// Whom to link to, and whether that is to be computed anew.
+    wanted: BTreeSet<String>,
+    grown: bool,
+    timers: Timers,
+    swim: Swim,
+    pace: report::Pace,
+    /// Number of the last report, and what it said.
+    seq: u64,
+    told: Option<wire::Load>,
+    /// When a link was last asked for its members, and when a clone was last complained of.
+    asked: Option<Now>,
+    twin: Option<Now>,
     revoked: Revoked,
     load: Option<(Now, wire::Load)>,
     handed: VecDeque<Now>,
@@ -138,6 +193,12 @@ impl Engine {
     /// An engine that knows what is written down, and dials everybody at once.
     pub(crate) fn new(now: Now, setup: Setup) -> Self {
         let expelled = setup.revoked.serials.contains(&setup.own.serial);
+        let mut rng = Rng::new(setup.seed);
+        let id = swim::Id::new(
+            setup.own.number(),
+            swim::Id::epoch(setup.epoch),
+            swim::address(&setup.advertised),
+        );
         let mut e = Self {
             own: setup.own,
             cluster: setup.cluster,
@@ -147,7 +208,18 @@ impl Engine {
             advertised: setup.advertised,
             version: setup.version,
             peers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            gone: BTreeSet::new(),
             conns: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            grown: false,
+            timers: Timers::default(),
+            swim: Swim::new(id, setup.members.len() + 1, Rng::new(rng.next())),
+            pace: report::Pace::default(),
+            seq: setup.epoch,
+            told: None,
+            asked: None,
+            twin: None,
             revoked: setup.revoked,
             load: None,
             handed: VecDeque::new(),
@@ -157,20 +229,31 @@ impl Engine {
             drain: setup.drain,
             facts: wire::Facts::default(),
             keys: wire::Keys::default(),
-            rng: Rng::new(setup.seed),
+            rng,
         };
         for m in setup.members {
             e.learn(now, m, None, &mut Effects::default());
         }
+        e.grown = false;
+        e.rewire(now);
         // Whoever just started is dialled by nobody soon, so he does not wait for it.
-        for p in e.peers.values_mut() {
-            p.dial = Dial::At(now + e.rng.between(Duration::ZERO, Duration::from_millis(50)), 0);
+        for name in &e.wanted {
+            if let Some(p) = e.peers.get_mut(name) {
+                let at = now + e.rng.between(Duration::ZERO, Duration::from_millis(50));
+                p.redial(&mut e.timers, at);
+            }
         }
+        let soon = now + e.rng.between(Duration::ZERO, Duration::from_millis(50));
+        e.timers.set(soon, Due::Seek);
+        e.timers.set(soon, Due::Links);
         e
     }
 
     /// Takes one input and says what is to be done about it.
     pub(crate) fn handle(&mut self, now: Now, input: Input, out: &mut Effects) {
+        if self.timers.first().is_some_and(|t| now >= t + FROZEN) {
+            self.thaw(now);
+        }
         match input {
             Input::Tick => {}
             Input::Arrived {
@@ -188,18 +271,13 @@ impl Engine {
             Input::DialFailed { name, text, refused } => self.dial_failed(now, &name, text, refused, out),
             Input::Lost { conn, text } => self.lost(now, conn, text, out),
             Input::Heard { conn, message } => self.heard(now, conn, message, out),
-            Input::OwnLoad(load) => {
-                self.load = Some((now, load));
-                for conn in self.links() {
-                    out.push(Effect::Send {
-                        conn,
-                        message: member::Kind::Load(load),
-                    });
-                }
+            Input::OwnLoad(load) => self.own_load(now, load),
+            Input::OwnFacts(facts) => {
+                self.facts = facts;
+                self.report_soon(now);
             }
-            Input::OwnFacts(facts) => self.facts = facts,
-            Input::OwnAddress(address) => self.advertised = address,
-            Input::Datagram { .. } => {}
+            Input::OwnAddress(address) => self.own_address(now, address, out),
+            Input::Datagram { from, message, .. } => self.datagram(now, from, message, out),
             Input::Keys(keys) => self.new_keys(keys, out),
             Input::Grant { ask, .. } => out.push(Effect::Answer {
                 ask,
@@ -209,12 +287,17 @@ impl Engine {
             Input::Drain(drain) => {
                 self.drain.clone_from(&drain);
                 out.push(Effect::KeepDrain(drain));
+                self.report_now(now);
             }
             Input::Explain { ask, .. } => out.push(Effect::Answer {
                 ask,
                 reply: wire::reply::Kind::Explained(wire::Explained::default()),
             }),
-            Input::Monitor(up) => self.monitor = up,
+            Input::Monitor(up) => {
+                self.monitor = up;
+                self.report_soon(now);
+            }
+            Input::Renewed(host) => self.renewed(host, out),
             Input::Joined(entry) => self.learn(now, entry, None, out),
             Input::Revoke(list) => self.revoke(list, out),
             Input::Place { ask, place } => {
@@ -225,11 +308,31 @@ impl Engine {
                 let reply = wire::reply::Kind::Hosts(self.hosts(now));
                 out.push(Effect::Answer { ask, reply });
             }
-            Input::Stop => self.stop(out),
+            Input::Stop => self.stop(now, out),
         }
-        if !self.stopped {
-            self.silent(now, out);
-            self.dial(now, out);
+        if self.stopped || self.expelled {
+            return;
+        }
+        if std::mem::take(&mut self.grown) {
+            self.rewire(now);
+        }
+        self.due(now, out);
+    }
+
+    /// Does what is due.
+    fn due(&mut self, now: Now, out: &mut Effects) {
+        while let Some((at, due)) = self.timers.pop(now) {
+            match due {
+                Due::Dial(name) => self.dial(now, &name, out),
+                Due::Life(name) => self.aged(now, &name, out),
+                Due::Links => self.care(now, out),
+                Due::Swim(timer) => {
+                    self.swim.timer(now, at, timer);
+                    self.swum(now, out);
+                }
+                Due::Seek => self.seek_due(now, out),
+                Due::Report => self.report_due(now, out),
+            }
         }
     }
 
@@ -253,14 +356,7 @@ impl Engine {
         if self.stopped || self.expelled {
             return None;
         }
-        self.peers
-            .values()
-            .filter_map(|p| match (&p.link, p.dial) {
-                (Some(l), _) => Some(l.heard + SILENCE),
-                (None, Dial::At(at, _)) => Some(at),
-                (None, _) => None,
-            })
-            .min()
+        self.timers.first()
     }
 
     /// The signed revocation list; empty if there is none.
@@ -271,12 +367,7 @@ impl Engine {
     /// All members as they are passed on, this host first. Its own address is for the reader to know: he is
     /// connected with it.
     pub(crate) fn roster(&self, except: &str) -> Vec<Entry> {
-        let own = Entry {
-            host: self.own.clone(),
-            address: String::new(),
-            authority: self.authority,
-        };
-        std::iter::once(own)
+        std::iter::once(self.own_entry())
             .chain(
                 self.peers
                     .values()
@@ -286,14 +377,19 @@ impl Engine {
             .collect()
     }
 
-    fn links(&self) -> Vec<ConnId> {
-        self.peers
-            .values()
-            .filter_map(|p| p.link.as_ref().map(|l| l.conn))
-            .collect()
+    /// This host, without its address.
+    fn own_entry(&self) -> Entry {
+        Entry {
+            host: self.own.clone(),
+            address: String::new(),
+            authority: self.authority,
+        }
     }
 
-    fn stop(&mut self, out: &mut Effects) {
+    fn stop(&mut self, now: Now, out: &mut Effects) {
+        if !self.expelled {
+            self.farewell(now, out);
+        }
         self.stopped = true;
         for conn in std::mem::take(&mut self.conns).into_keys() {
             out.push(Effect::Close {
@@ -327,5 +423,8 @@ pub(crate) fn wire_roster(entries: Vec<Entry>) -> wire::Roster {
             authority: e.authority,
         })
         .collect();
-    wire::Roster { members }
+    wire::Roster {
+        members,
+        wanted: false,
+    }
 }

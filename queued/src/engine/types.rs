@@ -81,6 +81,8 @@ pub(crate) enum Message {
     Load(wire::Load),
     /// Members that it knows.
     Roster(Vec<Entry>),
+    /// It lacks some member's certificate.
+    RosterWanted,
     /// The revocation list that it knows.
     Revocations(Revoked),
     /// It goes, with the reason.
@@ -203,6 +205,8 @@ pub(crate) enum Input {
     },
     /// Start nothing new here (`Some`), or again (`None`).
     Drain(Option<Drain>),
+    /// This host's certificate was renewed: the same name and keys, another number and time.
+    Renewed(Host),
     /// A host was admitted here, or found on disk.
     Joined(Entry),
     /// A list came in from a local program.

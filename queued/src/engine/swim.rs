@@ -1,0 +1,668 @@
+//! Who is alive: SWIM, by foca, which does no input or output. Wrapped so that the rest of the engine sees
+//! identities, verdicts, datagrams and times only. Knows no names, no certificates and no links: which host
+//! numbers count is asked of the caller, and nobody else's enters the list.
+//!
+//! An identity is the number of a host, an epoch and an address. Of two with one number the later epoch counts;
+//! it rises at each start, each time the host was declared dead by mistake, and when its address changes. An odd
+//! epoch is a farewell: whoever has it said goodbye.
+
+mod codec;
+
+use super::rng::Rng;
+use codec::{Codec, Packet};
+use foca::{Config, Foca, Header, Member, Message, NoCustomBroadcast, Notification, PeriodicParams, State};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Each host asks another one this often whether it is alive. At one second, one death in a hundred would wait
+/// more than four of them for the first host to ask; nothing else costs so little time.
+const PERIOD: Duration = Duration::from_millis(500);
+/// It has this long to answer before others are asked to ask it.
+const ANSWER: Duration = Duration::from_millis(200);
+/// How many others are asked; also how many are gossiped with at a time.
+const HELPERS: usize = 4;
+/// News are passed on this often, while there are any.
+const GOSSIP: Duration = Duration::from_millis(200);
+/// A random host is asked for hosts this often, in case news got lost.
+const ANNOUNCE: Duration = Duration::from_secs(20);
+/// Largest packet, so that none is fragmented.
+const PACKET: usize = 1200;
+/// Declared dead twice within this time: our epoch is far behind what others remember (a clock that was set
+/// back), so it rises by more.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Largest such rise, as a power of two.
+const STRIDE_MAX: u32 = 44;
+/// A suspicion that should have been decided so long ago was not: we were frozen ourselves, and may have the
+/// answer in a buffer.
+const FROZEN: Duration = Duration::from_secs(1);
+
+/// A timer of the protocol.
+pub(super) type Timer = foca::Timer<Id>;
+
+/// A host at one time of its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id {
+    /// Its number.
+    pub host: u64,
+    /// Which of its lives.
+    pub epoch: u64,
+    /// IPv6 address (IPv4 in IPv6 clothes) and port: there may be ten thousand of them.
+    at: [u8; 18],
+}
+
+impl Id {
+    /// The identity of that host, then, there.
+    pub(super) fn new(host: u64, epoch: u64, address: SocketAddr) -> Self {
+        let ip: Ipv6Addr = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut at = [0; 18];
+        at[..16].copy_from_slice(&ip.octets());
+        at[16..].copy_from_slice(&address.port().to_be_bytes());
+        Self { host, epoch, at }
+    }
+
+    /// An epoch from a time in milliseconds since 1970.
+    pub(super) fn epoch(clock_ms: u64) -> u64 {
+        clock_ms << 1
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> SocketAddr {
+        let [ip @ .., high, low] = self.at;
+        let ip = IpAddr::from(ip).to_canonical();
+        SocketAddr::new(ip, u16::from_be_bytes([high, low]))
+    }
+
+    /// Whether it said goodbye.
+    pub(super) fn left(&self) -> bool {
+        self.epoch & 1 == 1
+    }
+
+    fn farewell(self) -> Self {
+        Self {
+            epoch: self.epoch | 1,
+            ..self
+        }
+    }
+
+    /// A later life of the same host; never a farewell.
+    fn after(self, epoch: u64, stride: u64) -> Self {
+        Self {
+            epoch: (epoch | 1).saturating_add(1).saturating_add(stride) & !1,
+            ..self
+        }
+    }
+}
+
+impl foca::Identity for Id {
+    type Addr = u64;
+
+    fn renew(&self) -> Option<Self> {
+        Some(self.after(self.epoch, 0))
+    }
+
+    fn addr(&self) -> u64 {
+        self.host
+    }
+
+    fn win_addr_conflict(&self, other: &Self) -> bool {
+        (self.epoch, self.at) > (other.epoch, other.at)
+    }
+}
+
+/// What the protocol holds of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// It answers.
+    Alive,
+    /// It did not answer; if it does not object, it will be declared dead.
+    Suspect,
+    /// It is dead, or said goodbye.
+    Down,
+}
+
+/// A verdict that is new, or is said again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    /// On whom.
+    pub id: Id,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// What is to be done after a call.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Packets, and to whom.
+    pub sends: Vec<(Id, Vec<u8>)>,
+    /// Timers to be handed back after this time.
+    pub timers: Vec<(Duration, Timer)>,
+    /// Verdicts, the oldest first.
+    pub changes: Vec<Change>,
+    /// A packet named hosts whose certificates are not known.
+    pub strangers: bool,
+    /// We were declared dead and took a new identity.
+    pub rejoined: bool,
+    /// Another host with our certificate is there.
+    pub twin: Option<SocketAddr>,
+}
+
+impl foca::Runtime<Id> for Done {
+    fn notify(&mut self, n: Notification<'_, Id>) {
+        if matches!(n, Notification::Rejoin(_)) {
+            self.rejoined = true;
+        }
+    }
+
+    fn send_to(&mut self, to: Id, data: &[u8]) {
+        self.sends.push((to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer, after: Duration) {
+        self.timers.push((after, event));
+    }
+}
+
+/// The engine's lots, as foca draws them.
+#[derive(Debug)]
+struct Chance(Rng);
+
+impl rand::TryRng for Chance {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((self.0.next() >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.next())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.0.next().to_be_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// The settings for a cluster of this size.
+fn config(hosts: usize) -> Config {
+    let n = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+    // Each piece of news goes to four others at a time; some more rounds than the logarithm make up for loss.
+    let rounds = 4.0 * (hosts as f64 + 1.0).log10() + 2.0;
+    Config {
+        probe_period: PERIOD,
+        probe_rtt: ANSWER,
+        num_indirect_probes: n(HELPERS),
+        max_transmissions: NonZeroU8::new(rounds.clamp(6.0, 40.0) as u8).unwrap_or(NonZeroU8::MIN),
+        // Where few can be asked to ask, a host that is only busy has a little longer to object.
+        suspect_to_down_after: if hosts <= super::links::MESH {
+            Duration::from_millis(4000)
+        } else {
+            Duration::from_millis(3000)
+        },
+        // The list of members is bounded by the certificates.
+        remove_down_after: None,
+        max_packet_size: n(PACKET),
+        notify_down_members: true,
+        periodic_announce: Some(PeriodicParams {
+            frequency: ANNOUNCE,
+            num_members: n(1),
+        }),
+        // Whoever is missing is sought by name, see `Engine::seek`.
+        periodic_announce_to_down_members: None,
+        periodic_gossip: Some(PeriodicParams {
+            frequency: GOSSIP,
+            num_members: n(HELPERS),
+        }),
+    }
+}
+
+/// The protocol.
+pub(super) struct Swim {
+    foca: Foca<Id, Codec, Chance, NoCustomBroadcast>,
+    applied: Arc<Mutex<Vec<Change>>>,
+    done: Done,
+    hosts: usize,
+    /// When we were last declared dead, and how often in quick succession.
+    rejoined: Option<Duration>,
+    strides: u32,
+}
+
+impl std::fmt::Debug for Swim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Swim")
+            .field("own", self.own())
+            .field("active", &self.foca.num_members())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Swim {
+    /// A host that knows nobody yet.
+    pub(super) fn new(own: Id, hosts: usize, rng: Rng) -> Self {
+        let codec = Codec::default();
+        let applied = codec.applied.clone();
+        Self {
+            foca: Foca::new(own, config(hosts), Chance(rng), codec),
+            applied,
+            done: Done::default(),
+            hosts,
+            rejoined: None,
+            strides: 0,
+        }
+    }
+
+    /// Our own identity.
+    pub(super) fn own(&self) -> &Id {
+        self.foca.identity()
+    }
+
+    /// How many others are alive.
+    #[cfg(test)]
+    pub(super) fn active(&self) -> usize {
+        self.foca.num_members()
+    }
+
+    /// Adapts to the size of the cluster.
+    pub(super) fn resize(&mut self, hosts: usize) {
+        if hosts != self.hosts {
+            self.hosts = hosts;
+            // Only what may be changed depends on the size.
+            let _ = self.foca.set_config(config(hosts));
+        }
+    }
+
+    /// A packet came in. `known`: whether a host number is a member's.
+    pub(super) fn packet(&mut self, now: Duration, data: &[u8], known: impl Fn(u64) -> bool) {
+        let Ok(mut packet) = Packet::read(data) else {
+            return;
+        };
+        let own = *self.own();
+        let stranger = |id: &Id| id.host != own.host && !known(id.host);
+        let via = match &packet.header.message {
+            Message::PingReq { target: id, .. }
+            | Message::IndirectAck { target: id, .. }
+            | Message::IndirectPing { origin: id, .. }
+            | Message::ForwardedAck { origin: id, .. } => Some(id),
+            _ => None,
+        };
+        if stranger(&packet.header.src) || via.is_some_and(stranger) {
+            self.done.strangers = true;
+            return;
+        }
+        let mut later = None;
+        let mut all = true;
+        if let Some(members) = &mut packet.members {
+            members.retain(|m| {
+                let id = m.id();
+                let keep = if id.host == own.host {
+                    // A life of ours that we do not remember: it cannot be argued with, only outlived.
+                    let unknown = id.epoch > own.epoch;
+                    if unknown {
+                        later = later.max(Some(id.epoch));
+                        if m.state() == State::Alive && !id.left() && id.address() != own.address() {
+                            self.done.twin = Some(id.address());
+                        }
+                    }
+                    !unknown
+                } else {
+                    let known = !stranger(id);
+                    self.done.strangers |= !known;
+                    known
+                };
+                all &= keep;
+                keep
+            });
+        }
+        let sifted;
+        let data = if all {
+            data
+        } else {
+            sifted = packet.bytes();
+            &sifted
+        };
+        // What foca refuses is not for us, or forged.
+        let _ = self.foca.handle_data(data, &mut self.done);
+        if let Some(epoch) = later {
+            let id = own.after(epoch, 0);
+            let _ = self.foca.change_identity(id, &mut self.done);
+        }
+        self.outlive(now);
+    }
+
+    /// A timer is due, since `due`.
+    pub(super) fn timer(&mut self, now: Duration, due: Duration, timer: Timer) {
+        if now >= due + FROZEN && matches!(timer, foca::Timer::ChangeSuspectToDown { .. }) {
+            self.done.timers.push((FROZEN, timer));
+            return;
+        }
+        // foca 2.0.0 tells a host that it is dead when its time is up even if it has objected by then, and the
+        // host would take a new identity for nothing. So only suspicions that still stand get that far.
+        if let foca::Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = &timer
+        {
+            let stands = |m: &Member<Id>| m.incarnation() == *incarnation && m.state() == State::Suspect;
+            let mut all = self.foca.iter_membership_state();
+            if !all.any(|m| m.id() == member_id && stands(m)) {
+                return;
+            }
+        }
+        let _ = self.foca.handle_timer(timer, &mut self.done);
+        self.outlive(now);
+    }
+
+    /// After we were declared dead twice in a row: a great leap.
+    fn outlive(&mut self, now: Duration) {
+        if !std::mem::take(&mut self.done.rejoined) {
+            return;
+        }
+        if self.rejoined.replace(now).is_some_and(|t| now < t + AGAIN) {
+            self.strides = (self.strides + 3).min(STRIDE_MAX);
+            let own = *self.own();
+            let id = own.after(own.epoch, 1 << self.strides);
+            let _ = self.foca.change_identity(id, &mut self.done);
+        } else {
+            self.strides = 0;
+        }
+        self.done.rejoined = true;
+    }
+
+    /// Makes ourselves known to a host, whatever its epoch.
+    pub(super) fn announce(&mut self, host: u64, address: SocketAddr) {
+        let _ = self.foca.announce(Id::new(host, 0, address), &mut self.done);
+    }
+
+    /// We are somewhere else now.
+    pub(super) fn moved(&mut self, address: SocketAddr) {
+        let own = *self.own();
+        if own.address() != address {
+            let id = Id::new(own.host, own.after(own.epoch, 0).epoch, address);
+            let _ = self.foca.change_identity(id, &mut self.done);
+        }
+    }
+
+    /// A host said goodbye to us: tell everybody.
+    pub(super) fn left(&mut self, id: Id) {
+        self.declare(id.farewell(), true);
+    }
+
+    /// A host is no member any more: others know that from elsewhere.
+    pub(super) fn forget(&mut self, id: Id) {
+        self.declare(id, false);
+    }
+
+    fn declare(&mut self, id: Id, tell: bool) {
+        let _ = self
+            .foca
+            .apply_many(std::iter::once(Member::down(id)), tell, &mut self.done);
+    }
+
+    /// Goodbye, to at most `most` of those that are alive.
+    pub(super) fn leave(&mut self, most: usize, rng: &mut Rng) {
+        let src = self.own().farewell();
+        let mut all: Vec<Id> = self.foca.iter_members().map(|m| *m.id()).collect();
+        while all.len() > most {
+            all.swap_remove(rng.below(all.len()));
+        }
+        for dst in all {
+            let header = Header {
+                src,
+                src_incarnation: 0,
+                dst,
+                message: Message::Gossip,
+            };
+            let members = Some(vec![Member::new(src, 0, State::Down)]);
+            self.done.sends.push((dst, Packet { header, members }.bytes()));
+        }
+    }
+
+    /// What there is to do. Of several verdicts on one identity the last one counts.
+    pub(super) fn take(&mut self) -> Done {
+        let mut done = std::mem::take(&mut self.done);
+        let own = self.own().host;
+        let applied = std::mem::take(&mut *self.applied.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut last = BTreeMap::new();
+        for (i, c) in applied.iter().enumerate().filter(|(_, c)| c.id.host != own) {
+            last.insert(c.id.host, i);
+        }
+        let mut kept: Vec<usize> = last.into_values().collect();
+        kept.sort_unstable();
+        done.changes = kept.into_iter().filter_map(|i| applied.get(i).copied()).collect();
+        done
+    }
+}
+
+/// An address of the engine as an address; one that is none is nowhere.
+pub(super) fn address(text: &str) -> SocketAddr {
+    text.parse()
+        .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn id(n: u64, epoch: u64) -> Id {
+        Id::new(n, epoch, address(&format!("10.0.0.{n}:1")))
+    }
+
+    /// Two hosts with a network of no delay.
+    struct Pair {
+        hosts: [Swim; 2],
+        timers: BTreeMap<(Duration, u64), (usize, Timer)>,
+        now: Duration,
+        count: u64,
+        /// Nothing that this one says arrives.
+        mute: Option<usize>,
+        seen: Vec<(Duration, usize, Change)>,
+    }
+
+    impl Pair {
+        fn new(epochs: [u64; 2]) -> Self {
+            Self {
+                hosts: [1, 2].map(|n| Swim::new(id(n, epochs[n as usize - 1]), 2, Rng::new(n))),
+                timers: BTreeMap::new(),
+                now: Duration::ZERO,
+                count: 0,
+                mute: None,
+                seen: Vec::new(),
+            }
+        }
+
+        fn settle(&mut self) {
+            let mut quiet = false;
+            while !std::mem::replace(&mut quiet, true) {
+                for i in 0..2 {
+                    let done = self.hosts[i].take();
+                    for (after, t) in done.timers {
+                        self.count += 1;
+                        self.timers.insert((self.now + after, self.count), (i, t));
+                    }
+                    self.seen
+                        .extend(done.changes.into_iter().map(|c| (self.now, i, c)));
+                    for (_, data) in done.sends {
+                        quiet = false;
+                        if self.mute != Some(i) {
+                            self.hosts[1 - i].packet(self.now, &data, |_| true);
+                        }
+                    }
+                }
+            }
+        }
+
+        fn run(&mut self, time: Duration) {
+            let end = self.now + time;
+            self.settle();
+            while let Some(first) = self.timers.first_entry().filter(|e| e.key().0 <= end) {
+                let ((at, _), (i, timer)) = first.remove_entry();
+                self.now = at;
+                self.hosts[i].timer(at, at, timer);
+                self.settle();
+            }
+            self.now = end;
+        }
+
+        fn verdicts(&self, of: u64) -> Vec<Verdict> {
+            let all = self.seen.iter().filter(|(_, _, c)| c.id.host == of);
+            let mut all: Vec<Verdict> = all.map(|(_, _, c)| c.verdict).collect();
+            all.dedup();
+            all
+        }
+    }
+
+    #[test]
+    fn a_suspicion_that_was_answered_has_no_consequences() {
+        let mut p = Pair::new([2000, 2000]);
+        p.hosts[0].announce(2, address("10.0.0.2:1"));
+        p.run(1400 * MS);
+        p.mute = Some(1);
+        p.run(700 * MS);
+        p.mute = None;
+        p.run(20_000 * MS);
+        assert_eq!(p.verdicts(2), [Verdict::Alive, Verdict::Suspect, Verdict::Alive]);
+        assert_eq!((p.hosts[0].own().epoch, p.hosts[1].own().epoch), (2000, 2000));
+    }
+
+    #[test]
+    fn who_was_cut_off_is_down_and_comes_back_with_a_new_epoch() {
+        let mut p = Pair::new([2000, 2000]);
+        p.hosts[0].announce(2, address("10.0.0.2:1"));
+        p.run(2000 * MS);
+        p.mute = Some(1);
+        p.run(9000 * MS);
+        assert_eq!(p.verdicts(2), [Verdict::Alive, Verdict::Suspect, Verdict::Down]);
+        p.mute = None;
+        p.hosts[0].announce(2, address("10.0.0.2:1"));
+        p.run(2000 * MS);
+        assert_eq!(p.verdicts(2).last(), Some(&Verdict::Alive));
+        assert!(p.hosts[1].own().epoch > 2000 && !p.hosts[1].own().left());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_overcome() {
+        // The first knows the second from a life that began an hour later than the present one.
+        let mut p = Pair::new([Id::epoch(10_000_000), Id::epoch(6_400_000)]);
+        p.hosts[0].declare(id(2, Id::epoch(10_000_000)), true);
+        for _ in 0..20 {
+            p.hosts[1].announce(1, address("10.0.0.1:1"));
+            p.run(1000 * MS);
+        }
+        assert_eq!(p.verdicts(2).last(), Some(&Verdict::Alive));
+    }
+
+    #[test]
+    fn a_farewell_is_no_death() {
+        let mut p = Pair::new([2000, 2000]);
+        p.hosts[0].announce(2, address("10.0.0.2:1"));
+        p.run(2000 * MS);
+        p.hosts[1].leave(1000, &mut Rng::new(1));
+        p.settle();
+        let last = p.seen.last().unwrap();
+        assert!(
+            last.1 == 0 && last.2.id.left() && last.2.verdict == Verdict::Down,
+            "{last:?}"
+        );
+    }
+
+    #[test]
+    fn strangers_do_not_enter_the_list() {
+        let mut s = Swim::new(id(1, 2000), 3, Rng::new(1));
+        let packet = |src: Id, members: Vec<Member<Id>>| {
+            let header = Header {
+                src,
+                src_incarnation: 0,
+                dst: id(1, 2000),
+                message: Message::Gossip,
+            };
+            Packet {
+                header,
+                members: Some(members),
+            }
+            .bytes()
+        };
+        let known = |n: u64| n == 2;
+        s.packet(MS, &packet(id(3, 2), Vec::new()), known);
+        assert!(s.take().strangers && s.active() == 0);
+        s.packet(
+            MS,
+            &packet(id(2, 2), vec![Member::alive(id(3, 2)), Member::alive(id(4, 2))]),
+            known,
+        );
+        assert!(s.take().strangers && s.active() == 1);
+        // Nobody can make us send to an address of his choice.
+        let header = Header {
+            src: id(2, 2),
+            src_incarnation: 0,
+            dst: id(1, 2000),
+            message: Message::PingReq {
+                target: id(9, 2),
+                probe_number: 1,
+            },
+        };
+        s.packet(
+            MS,
+            &Packet {
+                header,
+                members: None,
+            }
+            .bytes(),
+            known,
+        );
+        assert!(s.take().sends.is_empty());
+        // A life of ours that we do not know is outlived.
+        s.packet(MS, &packet(id(2, 2), vec![Member::alive(id(1, 5001))]), known);
+        assert!(s.own().epoch > 5001 && !s.own().left());
+    }
+
+    #[test]
+    fn foreign_bytes_do_no_harm() {
+        let mut p = Pair::new([2000, 2000]);
+        p.hosts[0].announce(2, address("10.0.0.2:1"));
+        let mut rng = Rng::new(5);
+        let mut samples = Vec::new();
+        for _ in 0..300 {
+            let timer = p.timers.pop_first();
+            for i in 0..2 {
+                let done = p.hosts[i].take();
+                for (after, t) in done.timers {
+                    p.count += 1;
+                    p.timers.insert((p.now + after, p.count), (i, t));
+                }
+                for (_, data) in done.sends {
+                    p.hosts[1 - i].packet(p.now, &data, |_| true);
+                    samples.push(data);
+                }
+            }
+            if let Some(((at, _), (i, t))) = timer {
+                p.now = at;
+                p.hosts[i].timer(at, at, t);
+            }
+        }
+        for _ in 0..20_000 {
+            let mut bad = samples[rng.below(samples.len())].clone();
+            for _ in 0..=rng.below(3) {
+                let i = rng.below(bad.len());
+                bad[i] = rng.next() as u8;
+            }
+            bad.truncate(rng.below(bad.len() + 1).max(bad.len() / 2));
+            p.hosts[rng.below(2)].packet(p.now, &bad, |n| n < 100);
+        }
+        assert!(p.hosts.iter().all(|h| h.active() < 100));
+    }
+}
