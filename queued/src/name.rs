@@ -6,7 +6,7 @@ use std::fmt;
 pub(crate) const VERBS: &[&str] = &[
     "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry",
     "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats",
-    "history", "cron", "admin", "top", "web",
+    "history", "cron", "admin", "top", "web", "help",
 ];
 
 /// Why a name is refused.
