@@ -224,6 +224,21 @@ fn configuration_errors_name_file_line_and_column() {
         let e = site.fails(args);
         assert!(e.contains("queued.toml:4:1: unknown field `prot`"), "{e}");
     }
+    for (text, said) in [
+        ("power = 0", "4:9: power 0 is none: use 0.01 to 100"),
+        ("disk-path = '/none'", "4:1: disk-path: /none is no directory"),
+        (
+            "operators = '@none'",
+            "4:1: operators: there is no group none here",
+        ),
+        ("[resources]\nmem = 1", "5:1: mem is known of every host"),
+    ] {
+        site.configure(text);
+        let e = site.fails(&["check"]);
+        assert!(e.contains(&format!("queued.toml:{said}")), "{e}");
+    }
+    site.configure("operators = 'root'\n[resources]\nraid = '200G'");
+    site.ok(&["check"]);
     site.configure("");
     fs::write(site.dir.join("exec.conf"), "warm 2\nwarn 3\n").expect("exec.conf");
     let e = site.fails(&["check"]);
@@ -267,6 +282,7 @@ fn a_session_that_is_not_to_be_is_told_why() {
     let hello = SessionHello {
         ticket: vec![1; 200],
         source_cert: vec![2; 200],
+        need: None,
     };
     wait_for("the port", || TcpStream::connect(site.address()).is_ok());
     assert!(refusal(session(&site, &hello)).contains("queue-exec on h1 does not run: start it"));
