@@ -29,7 +29,8 @@ pub(super) struct Own {
 struct Slot {
     version: u64,
     shared: SharedKey,
-    since: Instant,
+    /// When it may be used for sending: others have it by then.
+    spread: Instant,
     /// When it goes; `None`: it is the newest one.
     until: Option<Instant>,
     /// What this host seals with.
@@ -68,7 +69,7 @@ impl Ring {
         let slot = Slot {
             version,
             shared: SharedKey::new(key),
-            since: now,
+            spread: now + SPREAD,
             until: None,
             own: None,
             senders: Senders::default(),
@@ -114,7 +115,7 @@ impl Ring {
         self.expire(now);
         // The newest that all others have by now. Where every one is fresh, the oldest.
         let last = self.slots.len().saturating_sub(1);
-        let spread = self.slots.iter().position(|s| now >= s.since + SPREAD);
+        let spread = self.slots.iter().position(|s| now >= s.spread);
         let Some(slot) = self.slots.get_mut(spread.unwrap_or(last)) else {
             return false;
         };
@@ -141,10 +142,12 @@ impl Ring {
         let Some(slot) = self.slots.iter_mut().find(|s| s.shared.id() == head.key) else {
             return Opened::OtherKey;
         };
-        match slot.senders.open(&slot.shared, &head, datagram) {
-            Some(payload) => Opened::Payload(head, payload),
-            None => Opened::Refused,
-        }
+        let Some(payload) = slot.senders.open(&slot.shared, &head, datagram) else {
+            return Opened::Refused;
+        };
+        // Whoever sends with it knows that the others have it: a host that was away goes over to it at once.
+        slot.spread = slot.spread.min(now);
+        Opened::Payload(head, payload)
     }
 }
 
@@ -231,10 +234,29 @@ mod tests {
         fn clone_keys(&self) -> Self {
             let mut r = Self::default();
             for s in self.slots.iter().rev() {
-                r.adopt(s.since, s.version, &[s.version as u8; 32]);
+                r.adopt(s.spread - SPREAD, s.version, &[s.version as u8; 32]);
             }
             r
         }
+    }
+
+    #[test]
+    fn whoever_was_away_goes_over_to_the_others_key_at_once() {
+        let t = Instant::now();
+        let s = Duration::from_secs;
+        let mut a = Ring::default();
+        a.adopt(t, 1, &[1; 32]);
+        a.adopt(t, 2, &[2; 32]);
+        // It comes back with the old key, gets the new one, and nobody takes the old one any more.
+        let mut b = Ring::default();
+        b.adopt(t + s(100), 1, &[1; 32]);
+        b.adopt(t + s(100), 2, &[2; 32]);
+        let d = send(&mut b, t + s(100), 1);
+        assert_eq!(a.open(t + s(100), &mut d.clone()), Opened::OtherKey);
+        let d = send(&mut a, t + s(100), 1);
+        assert!(hears(&mut b, t + s(100), &d));
+        let d = send(&mut b, t + s(100), 2);
+        assert!(hears(&mut a, t + s(100), &d));
     }
 
     #[test]
