@@ -2,6 +2,8 @@
 //! are copied and removed; what the port and the local socket answer; how the daemon begins and ends.
 //! The programs beside `queued` have to be built (`cargo build --workspace`).
 
+mod errand;
+mod keys;
 mod site;
 
 use libqueue::wire::{

@@ -272,8 +272,14 @@ impl Site {
     /// A cluster of so many hosts, running.
     #[track_caller]
     pub(crate) fn cluster(names: &[&str]) -> Vec<Self> {
+        Self::cluster_of(names, &[])
+    }
+
+    /// As [`Site::cluster`], with more said to `queued init`.
+    #[track_caller]
+    pub(crate) fn cluster_of(names: &[&str], more: &[&str]) -> Vec<Self> {
         let mut sites: Vec<Self> = names.iter().map(|n| Self::new(n)).collect();
-        sites[0].ok(&["init", "--name", "test"]);
+        sites[0].ok(&[&["init", "--name", "test"][..], more].concat());
         sites[0].start();
         for i in 1..sites.len() {
             let token = sites[0].ok(&["token"]);
