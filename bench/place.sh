@@ -47,10 +47,10 @@ plugged() { # HOST 1|0
 }
 shares() { # NAME WEIGHTS: 200 launches at once, and how far the worst share is off
   # shellcheck disable=SC2016 # for the shell there
-  on h1 bash -c 'd=$(mktemp -d); cd "$d"
-    for i in $(seq 200); do queue -- hostname >$i 2>&1 & p[$i]=$!; done
+  on h1 bash -c 'd=$(mktemp -d); cd /
+    for i in $(seq 200); do queue -- hostname >$d/$i 2>&1 & p[$i]=$!; done
     f=0; for i in $(seq 200); do wait ${p[$i]} || f=$((f+1)); done
-    cat $(seq 200) | sort | uniq -c; echo "$f failed"; cd /; rm -r "$d"' |
+    cat $d/* | sort | uniq -c; echo "$f failed"; rm -r "$d"' |
     awk -v name="$1" -v weights="$2" '
       $2 == "failed" { fail = $1; next } { got[$2] = $1 }
       END {

@@ -33,9 +33,10 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
 /// How many of 200 launches at once each host gets; none may fail.
 fn two_hundred(c: &Cluster) -> Result<[usize; 3]> {
     // A file each: lines of many writers may meet in a pipe.
-    let line = "d=$(mktemp -d); cd $d; for i in $(seq 200); do queue -- hostname >$i 2>&1 & p[$i]=$!; done; \
-        for i in $(seq 200); do wait ${p[$i]} || echo \"failed: $?\"; done; cat *; cd; rm -r $d";
+    let line = "d=$(mktemp -d); for i in $(seq 200); do queue -- hostname >$d/$i 2>&1 & p[$i]=$!; done; \
+        for i in $(seq 200); do wait ${p[$i]} || sed s/^/failed:/ $d/$i >&2; done; cat $d/*; rm -r $d";
     let out = bash(c, line).timeout(Duration::from_secs(60)).ok()?;
+    ensure!(out.stderr.is_empty(), "{}", out.error());
     let mut got = BTreeMap::<String, usize>::new();
     for host in out.text().lines() {
         *got.entry(host.to_owned()).or_default() += 1;
