@@ -426,6 +426,71 @@ fn who_joined_again_replaces_the_older_one() {
 }
 
 #[test]
+fn a_renewed_certificate_changes_nothing_else() {
+    let renewed = |mut h: Host, serial| {
+        h.serial = serial;
+        h.cert = vec![serial as u8];
+        h
+    };
+    let mut e = engine(&[entry("h1", 1), entry("h3", 3)]);
+    arrive(&mut e, S, 1, host("h1", 1), hello("10.0.0.1:7838", 1), "10.0.0.1");
+    arrive(&mut e, S, 3, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    let roster = |out: &[Effect], to: u64| {
+        out.iter().find_map(|f| match f {
+            Effect::Send {
+                conn,
+                message: member::Kind::Roster(r),
+            } if *conn == to => Some(r.members[0].clone()),
+            _ => None,
+        })
+    };
+    // Somebody else's: passed on and kept with the address that is known, and its connection stays.
+    let news = Entry {
+        host: renewed(host("h3", 3), 9),
+        address: String::new(),
+        authority: false,
+    };
+    let message = Message::Roster(vec![news.clone()]);
+    let out = handle(&mut e, S * 2, Input::Heard { conn: 1, message });
+    assert_eq!(bye(&out, 3), None);
+    assert_eq!(state(&e, "h3").0, HostState::Up);
+    let kept = Entry {
+        address: "10.0.0.3:7838".into(),
+        ..news
+    };
+    assert!(out.contains(&Effect::Keep(kept)));
+    assert_eq!(roster(&out, 1), None, "he said it");
+    // It says hello with the old one still: that is no copy, and the newer one counts.
+    let out = arrive(
+        &mut e,
+        S * 2,
+        4,
+        host("h3", 3),
+        hello("10.0.0.3:7838", 3),
+        "10.0.0.3",
+    );
+    assert!(welcomed(&out, 4) && e.roster("h1").iter().any(|m| m.host.serial == 9));
+    // Our own: told to everybody, and not taken for somebody else's when it comes back.
+    let own = renewed(host("h2", 2), 10);
+    let out = handle(&mut e, S * 3, Input::Renewed(own.clone()));
+    for conn in [1, 4] {
+        assert_eq!(roster(&out, conn).map(|m| m.cert), Some(own.cert.clone()));
+    }
+    let message = Message::Roster(vec![Entry {
+        host: renewed(host("h2", 2), 11),
+        address: String::new(),
+        authority: false,
+    }]);
+    let out = handle(&mut e, S * 3, Input::Heard { conn: 1, message });
+    assert!(!out.iter().any(|f| matches!(f, Effect::Log(..))), "{out:?}");
+    // What is older, or for other keys, is not ours.
+    for other in [host("h2", 12), renewed(host("h2", 2), 5)] {
+        assert!(handle(&mut e, S * 3, Input::Renewed(other)).is_empty());
+    }
+    assert_eq!(e.roster("")[0].host, own);
+}
+
+#[test]
 fn places_by_name_by_preference_and_by_load() {
     let mut e = engine(&[entry("h1", 1), entry("h3", 3), entry("h4", 4)]);
     let named = |h: &str| Place {
