@@ -191,7 +191,7 @@ fn kill_asks_the_hosts_of_the_sessions() {
     let fake = busy();
     let (code, out, err) = say(&fake, &["kill", "s1a2b0001", "-s", "USR1"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(out, format!("s1a2b0001 of {} on h1: told\n", me()));
+    assert_eq!(out, format!("s1a2b0001 of {} on h1 gets signal 10\n", me()));
     let (code, _, err) = say(&fake, &["kill", "sbad"]);
     assert_eq!(
         (code, err.as_str()),
@@ -230,14 +230,10 @@ fn drain_and_undrain() {
     let (code, out, err) = say(&fake, &["drain", "h0", "h1", "--reason", "new disks"]);
     assert_eq!(
         (code, out.as_str(), err.as_str()),
-        (
-            0,
-            "h0: takes nothing new from now on\nh1: takes nothing new from now on\n",
-            ""
-        )
+        (0, "h0 takes nothing new\nh1 takes nothing new\n", "")
     );
     let (code, out, err) = say(&fake, &["undrain", "h1", "h2"]);
-    assert_eq!((code, out.as_str()), (1, "h1: takes commands again\n"));
+    assert_eq!((code, out.as_str()), (1, "h1 takes commands again\n"));
     assert!(
         err.starts_with("queue: no queued listens on h2 (127.0.0.1:"),
         "{err}"

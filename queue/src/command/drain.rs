@@ -28,7 +28,7 @@ pub fn run(hosts: &[String], reason: Option<&str>, json: bool) -> Result<u8, Fai
         Ok(text) => Outcome {
             host,
             ok: true,
-            text: said(&text, reason.is_some()),
+            text: said(host, &text, reason.is_some()),
         },
         Err(e) => Outcome {
             host,
@@ -42,7 +42,7 @@ pub fn run(hosts: &[String], reason: Option<&str>, json: bool) -> Result<u8, Fai
     } else {
         for o in &outcomes {
             match o.ok {
-                true => write_all(1, format!("{}: {}\n", printable(o.host), o.text).as_bytes()),
+                true => write_all(1, format!("{}\n", o.text).as_bytes()),
                 false => say(&o.text, false),
             }
         }
@@ -51,10 +51,11 @@ pub fn run(hosts: &[String], reason: Option<&str>, json: bool) -> Result<u8, Fai
 }
 
 /// What a host has done, in its words if it has any.
-fn said(text: &str, drain: bool) -> String {
+fn said(host: &str, text: &str, drain: bool) -> String {
+    let host = printable(host);
     match (text, drain) {
-        ("", true) => "takes nothing new from now on".to_owned(),
-        ("", false) => "takes commands again".to_owned(),
+        ("", true) => format!("{host} takes nothing new"),
+        ("", false) => format!("{host} takes commands again"),
         (text, _) => text.to_owned(),
     }
 }

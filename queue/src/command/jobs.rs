@@ -4,6 +4,7 @@ use super::sessions::{self, Seen};
 use super::view::{self, Format, Shown};
 use crate::human;
 use crate::messages::{Failure, printable};
+use crate::need::in_words;
 use crate::table::Table;
 use crate::verbs::{Filter, View};
 use libqueue::size;
@@ -161,7 +162,11 @@ impl<'a> JsonSession<'a> {
             cpu_ms: s.cpu_ms,
             memory_bytes: s.mem,
             processes: s.processes,
-            need: s.need.as_ref().map(JsonNeed::new),
+            need: s
+                .need
+                .as_ref()
+                .filter(|n| !in_words(n).is_empty())
+                .map(JsonNeed::new),
             command: looked.map(|l| texts(&l.argv)),
             pid: looked.map(|l| l.pid).filter(|p| *p > 0),
             directory: looked.map(|l| text(&l.cwd)),

@@ -76,16 +76,13 @@ fn one(s: &SessionInfo, signal: u8, me: &str) -> Outcome {
             "its host gave an id that this version does not know",
         )),
     };
-    let whose = format!("{id} of {}", printable(&s.user));
-    let what = format!("{whose} on {host}");
-    let done = match signal {
-        0 => format!("{what} is told to end"),
-        n => format!("{what} gets signal {n}"),
-    };
-    let (ok, text) = match result {
-        Ok(text) if text.is_empty() => (true, done),
-        Ok(text) => (true, format!("{what}: {text}")),
-        Err(e) => (false, format!("{whose}: {}", e.text)),
+    let what = format!("{id} of {} on {host}", printable(&s.user));
+    let (ok, text) = match (result, signal) {
+        (Ok(_), 0) => (true, format!("{what} is told to end")),
+        (Ok(_), n) => (true, format!("{what} gets signal {n}")),
+        // A host that refuses names the session.
+        (Err(e), _) if e.text.contains(&id) => (false, e.text),
+        (Err(e), _) => (false, format!("{id} of {}: {}", printable(&s.user), e.text)),
     };
     Outcome { id, host, ok, text }
 }
