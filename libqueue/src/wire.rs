@@ -103,10 +103,10 @@ pub mod request {
         /// Who are you? Answered by `Status`.
         #[prost(message, tag = "5")]
         Status(super::Empty),
-        /// How each host would be judged for this: answered by [`reply::Kind::Explained`].
+        /// How each host would be judged for this: answered by [`Explained`](super::reply::Kind::Explained).
         #[prost(message, tag = "6")]
         Explain(super::Place),
-        /// All sessions of the cluster: answered by [`reply::Kind::Sessions`].
+        /// All sessions of the cluster: answered by [`Sessions`](super::reply::Kind::Sessions).
         #[prost(message, tag = "7")]
         Sessions(super::Empty),
         /// A new key ring, signed by the authority: adopt it and spread it ([`Keys`](super::Keys)).

@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
         use Kind::{Admit, Adopt, Control, Install, Reload, Renew, Revoke, Sign, Start, Watch};
-        for k in [Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install] {
+        for k in [
+            Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install,
+        ] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
             let user = matches!(k, Sign | Adopt);
             assert_eq!(
