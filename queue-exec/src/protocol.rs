@@ -725,6 +725,8 @@ mod tests {
             Request::Watch,
             Request::Reload,
             Request::Adopt { nonce: n },
+            Request::Renew { cert: vec![7; 300] },
+            Request::Install { cert: vec![8; 300] },
         ]
         .into_iter()
         .enumerate()

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 /// for the same receiver there may be as many as there are hosts.
 const WIDTH: u64 = 2048;
 const WORDS: usize = (WIDTH / 64) as usize;
+/// Runs of one sender remembered. A copy of a host may run for a while beside it, with the same keys, and must not
+/// silence it for good; what is older than these, or unknown and older than the latest, is refused.
+const RUNS: usize = 2;
 /// Senders remembered.
 const SENDERS: usize = 4096;
 
@@ -60,12 +63,19 @@ impl Window {
     }
 }
 
-/// One sender.
+/// One run of a sender.
 #[derive(Debug)]
-struct Sender {
+struct Run {
     boot: u64,
     key: SenderKey,
     window: Window,
+}
+
+/// One sender.
+#[derive(Debug)]
+struct Sender {
+    /// The latest first.
+    runs: Vec<Run>,
     /// When it was heard last, in datagrams.
     used: u64,
 }
@@ -87,20 +97,20 @@ impl Senders {
     ) -> Option<&'a [u8]> {
         self.heard += 1;
         if let Some(s) = self.all.get_mut(&head.host) {
-            if head.boot < s.boot {
-                return None;
-            }
-            if head.boot == s.boot {
-                if !s.window.is_new(head.counter) {
+            if let Some(run) = s.runs.iter_mut().find(|r| r.boot == head.boot) {
+                if !run.window.is_new(head.counter) {
                     return None;
                 }
-                let payload = s.key.open(head, datagram)?;
-                s.window.take(head.counter);
+                let payload = run.key.open(head, datagram)?;
+                run.window.take(head.counter);
                 s.used = self.heard;
                 return Some(payload);
             }
+            if s.runs.first().is_some_and(|r| head.boot < r.boot) {
+                return None;
+            }
         }
-        // Another run, or somebody new.
+        // A later run, or somebody new.
         let key = shared.sender(head.host, head.boot);
         let payload = key.open(head, datagram)?;
         if self.all.len() >= SENDERS && !self.all.contains_key(&head.host) {
@@ -108,13 +118,18 @@ impl Senders {
         }
         let mut window = Window::new();
         window.take(head.counter);
-        let sender = Sender {
+        let run = Run {
             boot: head.boot,
             key,
             window,
-            used: self.heard,
         };
-        self.all.insert(head.host, sender);
+        let sender = self.all.entry(head.host).or_insert_with(|| Sender {
+            runs: Vec::with_capacity(1),
+            used: 0,
+        });
+        sender.runs.insert(0, run);
+        sender.runs.truncate(RUNS);
+        sender.used = self.heard;
         Some(payload)
     }
 
@@ -199,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn replays_and_earlier_runs_are_refused_and_forgeries_leave_no_trace() {
+    fn replays_and_forgotten_runs_are_refused_and_forgeries_leave_no_trace() {
         let shared = SharedKey::new(&[3; 32]);
         let mut s = Senders::default();
         let (old, new) = (From { host: 1, boot: 10 }, From { host: 1, boot: 11 });
@@ -215,10 +230,14 @@ mod tests {
         assert!(!open(&mut s, &shared, &forged));
         assert!(open(&mut s, &shared, &old.datagram(&shared, 3)));
         assert!(open(&mut s, &shared, &new.datagram(&shared, 1)));
-        assert!(
-            !open(&mut s, &shared, &old.datagram(&shared, 4)),
-            "an earlier run"
-        );
+        // The earlier run: what was seen of it stays seen, what is new is new.
+        assert!(!open(&mut s, &shared, &b) && open(&mut s, &shared, &old.datagram(&shared, 4)));
+        let other = |boot| From { host: 1, boot }.datagram(&shared, 1);
+        assert!(!open(&mut s, &shared, &other(9)), "before all that is known");
+        assert!(open(&mut s, &shared, &other(13)));
+        assert!(!open(&mut s, &shared, &other(12)), "unknown, and not the latest");
+        assert!(!open(&mut s, &shared, &old.datagram(&shared, 5)), "two runs ago");
+        assert!(open(&mut s, &shared, &new.datagram(&shared, 2)));
     }
 
     #[test]
