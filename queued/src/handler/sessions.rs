@@ -21,9 +21,8 @@ use tokio::time::timeout;
 const AT_ONCE: usize = 64;
 /// How long one may take.
 const EACH: Duration = Duration::from_secs(3);
-/// In a cluster of so many hosts those are asked too whose report is this old: it may be wrong by now.
+/// In a cluster of so many hosts all are asked: a report is a moment old, and does not know of what just began.
 const SMALL: usize = 32;
-const OLD_MS: u64 = 2000;
 /// An answer is one frame; a part of it is for the hosts that are silent.
 const ROOM: usize = frame::MAX - 64 * 1024;
 
@@ -140,8 +139,7 @@ fn plan(host: &HostInfo, small: bool) -> Plan {
     let had = host.load.as_ref().is_some_and(|l| l.sessions > 0);
     match host.state() {
         HostState::Up | HostState::Suspect => {
-            let unsure = host.load.is_none() || host.age_ms > OLD_MS;
-            if had || (small && unsure) {
+            if had || small || host.load.is_none() {
                 Plan::Ask
             } else {
                 Plan::Leave
@@ -181,14 +179,13 @@ mod tests {
     use super::*;
     use libqueue::wire::Load;
 
-    fn host(state: HostState, sessions: Option<u32>, age_ms: u64) -> HostInfo {
+    fn host(state: HostState, sessions: Option<u32>) -> HostInfo {
         HostInfo {
             state: state as i32,
             load: sessions.map(|sessions| Load {
                 sessions,
                 ..Load::default()
             }),
-            age_ms,
             ..HostInfo::default()
         }
     }
@@ -196,16 +193,15 @@ mod tests {
     #[test]
     fn asks_whoever_may_have_some() {
         use HostState::{Down, Left, Suspect, Unknown, Up};
-        assert_eq!(plan(&host(Up, Some(1), 0), false), Plan::Ask);
-        assert_eq!(plan(&host(Suspect, Some(1), 9000), false), Plan::Ask);
-        assert_eq!(plan(&host(Up, Some(0), 0), true), Plan::Leave);
-        assert_eq!(plan(&host(Up, Some(0), 2001), true), Plan::Ask);
-        assert_eq!(plan(&host(Up, None, 0), true), Plan::Ask);
-        assert_eq!(plan(&host(Up, Some(0), 2001), false), Plan::Leave);
-        assert_eq!(plan(&host(Down, Some(0), 2001), true), Plan::Leave);
-        assert_eq!(plan(&host(Unknown, None, 0), true), Plan::Leave);
+        assert_eq!(plan(&host(Up, Some(1)), false), Plan::Ask);
+        assert_eq!(plan(&host(Suspect, Some(1)), false), Plan::Ask);
+        assert_eq!(plan(&host(Up, None), false), Plan::Ask);
+        assert_eq!(plan(&host(Up, Some(0)), true), Plan::Ask);
+        assert_eq!(plan(&host(Up, Some(0)), false), Plan::Leave);
+        assert_eq!(plan(&host(Down, Some(0)), true), Plan::Leave);
+        assert_eq!(plan(&host(Unknown, None), true), Plan::Leave);
         for state in [Down, Left] {
-            assert!(matches!(plan(&host(state, Some(2), 0), true), Plan::Silent(_)));
+            assert!(matches!(plan(&host(state, Some(2)), true), Plan::Silent(_)));
         }
     }
 
