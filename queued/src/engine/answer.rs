@@ -187,7 +187,7 @@ impl Engine {
             authority: p.authority,
             version: p.version.clone(),
             local: false,
-            facts: None,
+            facts: p.facts.clone(),
         });
         let mut hosts: Vec<HostInfo> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
