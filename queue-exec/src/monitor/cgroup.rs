@@ -1,6 +1,7 @@
 //! Cgroups (version 2) as a way to hold a session's processes together and to end all of them at once. Knows
 //! the cgroup file system; nothing of sessions. No controller is switched on: that is the administrator's.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,9 +11,11 @@ use std::path::{Path, PathBuf};
 const DIRS_MAX: usize = 256;
 
 /// The directory that holds the cgroups of our sessions.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Parent {
     dir: PathBuf,
+    /// Says to other monitors that there is one for this directory.
+    _lock: Option<Flock<File>>,
 }
 
 /// One session's cgroup.
@@ -30,16 +33,27 @@ impl Parent {
             &fs::read_to_string("/proc/self/mountinfo")?,
         )
         .ok_or_else(|| io::Error::other("no cgroup version 2 here"))?;
-        let dir = own.join("queue.sessions").join(instance);
+        Self::at(&own.join("queue.sessions"), instance)
+    }
+
+    fn at(top: &Path, instance: &str) -> io::Result<Self> {
+        let dir = top.join(instance);
         fs::create_dir_all(&dir)?;
         if !dir.join("cgroup.procs").exists() {
             return Err(io::Error::other("not a cgroup file system"));
         }
-        for e in fs::read_dir(&dir)?.flatten() {
-            // Fails, as it should, where there are processes.
-            let _ = fs::remove_dir(e.path());
+        let held = lock(&dir);
+        sweep(&dir);
+        // What monitors left that will not come back: those of a container that was taken down, of a test.
+        for e in fs::read_dir(top)?.flatten().filter(|e| e.path() != dir) {
+            if e.file_type().is_ok_and(|t| t.is_dir())
+                && let Some(_lock) = lock(&e.path())
+            {
+                sweep(&e.path());
+                let _ = fs::remove_dir(e.path());
+            }
         }
-        Ok(Self { dir })
+        Ok(Self { dir, _lock: held })
     }
 
     /// Leaves nothing behind where there is nothing in it.
@@ -50,7 +64,11 @@ impl Parent {
     /// Makes one, and opens it for the fork.
     pub(crate) fn make(&self, name: &str) -> io::Result<(Cgroup, OwnedFd)> {
         let path = self.dir.join(name);
-        fs::create_dir(&path)?;
+        match fs::create_dir(&path) {
+            // Somebody tidied up while there was no session.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&path)?,
+            r => r?,
+        }
         match File::open(&path) {
             Ok(f) => Ok((Cgroup { path }, f.into())),
             Err(e) => {
@@ -58,6 +76,19 @@ impl Parent {
                 Err(e)
             }
         }
+    }
+}
+
+/// Takes a directory of sessions for a monitor, if no other one has it.
+fn lock(dir: &Path) -> Option<Flock<File>> {
+    Flock::lock(File::open(dir).ok()?, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Removes the cgroups in there that are empty.
+fn sweep(dir: &Path) {
+    for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+        // Fails, as it should, where there are processes.
+        let _ = fs::remove_dir(e.path());
     }
 }
 
@@ -156,6 +187,35 @@ fn own_cgroup(cgroup: &str, mountinfo: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On any file system: what makes a cgroup of a directory is not looked at here.
+    #[test]
+    fn sweeps_what_no_monitor_has() {
+        let top = std::env::temp_dir().join(format!("queue-cgroups-{}", std::process::id()));
+        for dir in [
+            "ours/s-old",
+            "gone/s-old",
+            "gone-2",
+            "busy/s-1/full",
+            "theirs/s-new",
+        ] {
+            fs::create_dir_all(top.join(dir)).unwrap();
+        }
+        fs::write(top.join("ours/cgroup.procs"), "").unwrap();
+        let theirs = lock(&top.join("theirs")).unwrap();
+        let p = Parent::at(&top, "ours").unwrap();
+        let there = |d: &str| top.join(d).exists();
+        assert!(!there("ours/s-old") && !there("gone") && !there("gone-2"));
+        assert!(there("busy/s-1/full"), "not empty");
+        assert!(there("theirs/s-new"), "its monitor makes it at this moment");
+        assert!(lock(&top.join("ours")).is_none(), "it is ours");
+        drop(theirs);
+        // Somebody tidied up.
+        fs::remove_dir_all(top.join("ours")).unwrap();
+        p.make("s-1").unwrap();
+        assert!(there("ours/s-1"));
+        fs::remove_dir_all(&top).unwrap();
+    }
 
     #[test]
     fn finds_the_own_cgroup() {
