@@ -1,14 +1,15 @@
 //! Who lives, as far as this host can tell: what the membership protocol says, and what was heard here. Part of
 //! the engine. Membership itself (certificates) is `members.rs`; gossip never changes it.
 //!
-//! - A goodbye counts at once, and is no death.
+//! - A goodbye counts at once, and is no death. A host that answered and refused us is down for us.
 //! - The protocol's word counts, but a host that was heard in the last moments is not called dead: it will
 //!   object, and a link that carries its words is better proof than the silence of datagrams.
-//! - A broken link alone says nothing while the protocol says that the host is alive.
+//! - A broken link alone says nothing while the protocol says that the host is alive. A suspicion and a dial that
+//!   failed together are enough.
 
 use super::swim::{self, Change};
 use super::timers::Due;
-use super::{Dial, Effect, Effects, Engine, Level, Now, Verdict, member, wire};
+use super::{ALIVE, Dial, Effect, Effects, Engine, Level, Now, Verdict, member, wire};
 use std::time::Duration;
 use wire::{HostState, gossip};
 
@@ -16,10 +17,10 @@ use wire::{HostState, gossip};
 const LIFE: Duration = Duration::from_millis(2500);
 /// How often members of whom nothing is known are sought.
 const SEEK: Duration = Duration::from_secs(1);
-/// How many at a time: at least, and at most.
-const SOUGHT: (usize, usize) = (3, 20);
-/// One host's answer tells of about so many others.
-const FEED: usize = 50;
+/// How many at a time at most.
+const SOUGHT: usize = 20;
+/// By how many hosts together each missing one is sought each time: when it returns, all of them get an answer.
+const SEEKERS: usize = 10;
 /// A link is asked for its members at most this often.
 const ASK_ROSTER: Duration = Duration::from_secs(3);
 /// Goodbye is said to at most so many by ourselves; they pass it on.
@@ -41,6 +42,7 @@ impl Engine {
             return;
         };
         p.heard = Some(now);
+        p.failed = false;
         p.datagram = Some(now);
         p.swims = true;
         if p.state != HostState::Up {
@@ -68,7 +70,8 @@ impl Engine {
         for (to, data) in done.sends {
             let known = self.numbers.get(&to.host).and_then(|n| self.peers.get(n));
             let address = match known {
-                Some(p) if !p.address.is_empty() => p.address.clone(),
+                // Where it may have moved to is asked there, or it would be taken for dead.
+                Some(p) if !p.address.is_empty() => p.pending.as_ref().unwrap_or(&p.address).clone(),
                 _ => to.address().to_string(),
             };
             out.push(Effect::Datagram {
@@ -118,6 +121,7 @@ impl Engine {
         if p.id != Some(c.id) {
             let old = p.id.replace(c.id);
             p.seq = 0;
+            p.refused = false;
             if !c.id.left() {
                 self.moved(now, &name, old, out);
             } else if !p.left {
@@ -140,22 +144,38 @@ impl Engine {
         let Some(p) = self.peers.get_mut(name) else { return };
         let Some(id) = p.id else { return };
         let address = id.address();
-        let text = address.to_string();
         // What a link said is better than a first word by gossip: a host may have several addresses.
-        let news = old.is_some_and(|o| o.address() != address) || p.link.is_none();
-        if !news || address.port() == 0 || address.ip().is_unspecified() || p.address == text {
+        let news = old.map_or(p.link.is_none(), |o| o.address() != address);
+        if !news || address.port() == 0 || address.ip().is_unspecified() {
             return;
         }
-        let was = std::mem::replace(&mut p.address, text);
+        let text = address.to_string();
+        p.pending = (p.address != text).then_some(text);
+        // A link that lives is better, too: a clone may be at the new address.
+        if p.link.as_ref().is_none_or(|l| now >= l.heard + ALIVE) {
+            self.follow(now, name, out);
+        }
+    }
+
+    /// Takes over the address of which the protocol told.
+    pub(super) fn follow(&mut self, now: Now, name: &str, out: &mut Effects) {
+        let Some(p) = self.peers.get_mut(name) else { return };
+        let Some(address) = p.pending.take() else { return };
+        let was = std::mem::replace(&mut p.address, address);
         out.log(
             Level::Info,
             format!("{name} is at {} now, no longer at {was}", p.address),
         );
         p.rumour(was);
         p.moved = matches!(p.dial, Dial::Busy(_));
-        if p.link.is_none() {
-            p.redial(&mut self.timers, now);
+        if let Some(l) = p.link.take() {
+            self.conns.remove(&l.conn);
+            out.push(Effect::Close {
+                conn: l.conn,
+                bye: None,
+            });
         }
+        p.redial(&mut self.timers, now);
         out.push(Effect::Keep(p.entry()));
     }
 
@@ -165,17 +185,21 @@ impl Engine {
         let until = p.heard.map(|h| h + LIFE).filter(|t| *t > now);
         let state = match p.verdict {
             _ if p.left => HostState::Left,
+            _ if p.refused => HostState::Down,
             Verdict::None if p.link.is_some() => HostState::Up,
             Verdict::None if p.failed => HostState::Down,
             Verdict::None => p.state,
             Verdict::Alive => HostState::Up,
             Verdict::Suspect if p.heard > Some(p.judged) => HostState::Up,
+            // Neither datagrams nor connections: it need not be waited for.
+            Verdict::Suspect if until.is_none() && p.failed && p.link.is_none() => HostState::Down,
             Verdict::Suspect => HostState::Suspect,
             Verdict::Down if until.is_none() => HostState::Down,
             Verdict::Down if p.link.is_some() => HostState::Up,
             Verdict::Down => HostState::Suspect,
         };
-        if let Some(at) = until.filter(|_| p.verdict == Verdict::Down && !p.left && !p.watched) {
+        let doubted = matches!(p.verdict, Verdict::Suspect | Verdict::Down) && !p.left;
+        if let Some(at) = until.filter(|_| doubted && !p.watched) {
             p.watched = true;
             self.timers.set(at, Due::Life(name.to_owned()));
         }
@@ -186,7 +210,6 @@ impl Engine {
         match state {
             HostState::Up => {
                 p.reason.clear();
-                p.failed = false;
                 if was != HostState::Suspect {
                     out.log(Level::Info, format!("{name} is up at {}", p.address));
                     self.greet(now, name, out);
@@ -200,7 +223,9 @@ impl Engine {
                 );
             }
             HostState::Down => {
-                if p.verdict == Verdict::Down {
+                if (p.failed || p.refused) && !p.excuse.is_empty() {
+                    p.reason.clone_from(&p.excuse);
+                } else if p.verdict == Verdict::Down {
                     p.reason = match p.heard {
                         Some(t) => format!("no sign of life for {} s", (now - t).as_secs().max(1)),
                         None => "no host has a sign of life from it".into(),
@@ -233,7 +258,11 @@ impl Engine {
             .filter(|p| !p.left && !p.address.is_empty())
             .filter(|p| matches!(p.verdict, Verdict::None | Verdict::Down));
         let mut some: Vec<(u64, &str)> = missing.map(|p| (p.host.number(), p.address.as_str())).collect();
-        let most = (some.len() / FEED).clamp(SOUGHT.0, SOUGHT.1).min(some.len());
+        let alive = self.peers.len() + 1 - some.len();
+        // On average so many, drawn by lot if that is less than one.
+        let share = SEEKERS * some.len();
+        let most = share / alive + usize::from(self.rng.below(alive) < share % alive);
+        let most = most.min(SOUGHT).min(some.len());
         for i in 0..most {
             let j = i + self.rng.below(some.len() - i);
             some.swap(i, j);

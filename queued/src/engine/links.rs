@@ -5,8 +5,8 @@
 
 use super::timers::Due;
 use super::{
-    BACKOFF, BACKOFF_MAX, ConnId, Dial, Effect, Effects, Engine, Level, Now, REFUSED, Verdict, member, wire,
-    wire_roster,
+    ALIVE, BACKOFF, BACKOFF_MAX, ConnId, Dial, Effect, Effects, Engine, Level, Now, REFUSED, Verdict, member,
+    wire, wire_roster,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -83,6 +83,10 @@ impl Engine {
             let Some(l) = p.link.as_mut().filter(|l| l.conn == conn) else {
                 continue;
             };
+            if p.pending.is_some() && now >= l.heard + ALIVE {
+                self.follow(now, &name, out);
+                continue;
+            }
             let silent = now >= l.heard + SILENCE;
             let unwanted = if self.wanted.contains(&name) {
                 l.unwanted = None;
@@ -96,9 +100,7 @@ impl Engine {
                 out.push(Effect::Close { conn, bye: None });
                 if silent {
                     p.reason = format!("no sign of life for {} s", SILENCE.as_secs());
-                    if p.verdict == Verdict::None {
-                        p.failed = true;
-                    }
+                    p.failed = true;
                     p.redial(&mut self.timers, now + self.rng.between(Duration::ZERO, BACKOFF));
                     self.live(now, &name, out);
                 }
@@ -184,6 +186,8 @@ impl Engine {
             out.log(Level::Error, format!("{name} refused us: {text}"));
         }
         p.failed = true;
+        p.refused = refused;
+        p.excuse.clone_from(&text);
         if !p.left && (p.verdict == Verdict::None || p.state != HostState::Up) {
             p.reason = text;
         }
@@ -209,6 +213,7 @@ impl Engine {
         // It may only have restarted, or the connection broke: the next dial tells.
         let at = now + self.rng.between(Duration::ZERO, Duration::from_millis(100));
         p.redial(&mut self.timers, at);
+        self.follow(now, &name, out);
         self.live(now, &name, out);
     }
 }

@@ -69,7 +69,9 @@ impl Engine {
                     && p.link.is_none()
                 {
                     p.reason = bye.unwrap_or_default();
+                    p.excuse.clone_from(&p.reason);
                     p.failed = true;
+                    p.refused = true;
                     let at = now + self.rng.between(REFUSED, REFUSED * 2);
                     p.redial(&mut self.timers, at);
                     self.live(now, &host.name, out);
@@ -220,6 +222,10 @@ impl Engine {
         });
         p.version = hello.version;
         p.heard = Some(now);
+        p.failed = false;
+        p.refused = false;
+        p.excuse.clear();
+        p.pending = None;
         p.left = false;
         if !matches!(p.dial, Dial::Busy(_)) {
             p.dial = Dial::Rest;
@@ -290,6 +296,7 @@ impl Engine {
         };
         l.heard = now;
         p.heard = Some(now);
+        p.failed = false;
         if p.state != HostState::Up {
             self.live(now, &name, out);
         }
@@ -407,6 +414,7 @@ impl Engine {
                     p.authority = entry.authority;
                 }
                 if moved {
+                    p.pending = None;
                     let old = std::mem::replace(&mut p.address, entry.address.clone());
                     p.rumour(old);
                 } else {
@@ -510,7 +518,10 @@ impl Peer {
             link: None,
             dial: Dial::Rest,
             moved: false,
+            pending: None,
             failed: false,
+            refused: false,
+            excuse: String::new(),
             heard: None,
             datagram: None,
             verdict: Verdict::None,

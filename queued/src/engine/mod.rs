@@ -121,8 +121,13 @@ struct Peer {
     dial: Dial,
     /// Its address changed while it was being dialled.
     moved: bool,
-    /// The last dial failed, or its link fell silent.
+    /// The protocol says that it is here now.
+    pending: Option<String>,
+    /// Since something was last heard, a dial failed or its link fell silent; and what the last dial said.
     failed: bool,
+    excuse: String,
+    /// Its last answer to a dial was no, or ours.
+    refused: bool,
     /// The last sign of life of any kind, and the last datagram.
     heard: Option<Now>,
     datagram: Option<Now>,
