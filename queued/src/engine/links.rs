@@ -25,6 +25,8 @@ const UNWANTED: Duration = Duration::from_secs(30);
 /// If no datagram came from a host for so long, its link carries the load reports: the network may not carry
 /// datagrams between the two, or one of them is of a version that has none.
 const NO_DATAGRAM: Duration = Duration::from_secs(8);
+/// If none ever came, it is said after this time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whom the host of this name links to, among these (sorted, itself included).
 pub(super) fn wanted(own: &str, names: &[&str]) -> BTreeSet<String> {
@@ -112,7 +114,10 @@ impl Engine {
                     _ => member::Kind::Roster(wire_roster(Vec::new())),
                 };
                 out.push(Effect::Send { conn, message });
-                if blocked && !l.warned && p.swims && now >= l.since + NO_DATAGRAM {
+                // One that never sent any may be of an older version.
+                let patience = if p.swims { NO_DATAGRAM } else { PATIENCE };
+                let expected = p.swims || self.keys.version > 0;
+                if blocked && !l.warned && expected && now >= l.since + patience {
                     l.warned = true;
                     let text = format!(
                         "{name} is connected, but no datagrams come from it: let UDP through at {} in both directions",

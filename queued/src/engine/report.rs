@@ -194,11 +194,13 @@ impl Engine {
 
     /// Time to report, perhaps.
     pub(super) fn report_due(&mut self, now: Now, out: &mut Effects) {
-        let Some(next) = self.pace.is_due(now) else { return };
-        self.timers.set(next, Due::Report);
         if self.load.is_none() {
+            // The first measurement will be news.
+            self.pace = Pace::default();
             return;
         }
+        let Some(next) = self.pace.is_due(now) else { return };
+        self.timers.set(next, Due::Report);
         self.seq += 1;
         let load = self.current_load(now);
         self.told = Some(load);

@@ -1,5 +1,7 @@
 //! The engine's rules one by one; whole histories are `sim.rs`'s.
 
+mod gossip;
+
 use super::links::SILENCE;
 use super::types::{Effect, Effects, Entry, Hello, Host, Input, Message, Revoked};
 use super::{Engine, Setup, wire};
