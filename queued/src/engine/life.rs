@@ -7,6 +7,7 @@
 //! - A broken link alone says nothing while the protocol says that the host is alive. A suspicion and a dial that
 //!   failed together are enough.
 
+use super::members::ON_THE_COPY;
 use super::swim::{self, Change};
 use super::timers::Due;
 use super::{ALIVE, Dial, Effect, Effects, Engine, Level, Now, Verdict, member, wire};
@@ -23,6 +24,8 @@ const SOUGHT: usize = 20;
 const SEEKERS: usize = 10;
 /// A link is asked for its members at most this often.
 const ASK_ROSTER: Duration = Duration::from_secs(3);
+/// A copy of this host is complained of at most this often.
+const COMPLAIN: Duration = Duration::from_secs(60);
 /// Goodbye is said to at most so many by ourselves; they pass it on.
 const FAREWELLS: usize = 1000;
 
@@ -89,16 +92,15 @@ impl Engine {
             out.log(Level::Debug, "others took this host for dead; it is back");
             self.seek(now, out);
         }
-        if let Some(address) = done.twin {
-            if self.twin.is_none_or(|t| now >= t + Duration::from_secs(60)) {
-                self.twin = Some(now);
-                let text = format!(
-                    "another host at {address} uses the certificate of {}: a cloned image? On the copy stop queued and \
-                     queue-exec, remove Queue's state directory, and join by another name",
-                    self.own.name
-                );
-                out.log(Level::Error, text);
-            }
+        if let Some(address) = done.twin
+            && self.twin.is_none_or(|t| now >= t + COMPLAIN)
+        {
+            self.twin = Some(now);
+            let text = format!(
+                "another host at {address} uses the certificate of {}: a cloned image? {ON_THE_COPY}",
+                self.own.name
+            );
+            out.log(Level::Error, text);
         }
     }
 

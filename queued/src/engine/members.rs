@@ -11,7 +11,7 @@ use std::time::Duration;
 use wire::HostState;
 
 /// What to do about a cloned image.
-const ON_THE_COPY: &str =
+pub(super) const ON_THE_COPY: &str =
     "On the copy stop queued and queue-exec, remove Queue's state directory, and join by another name";
 
 /// Text for a host that was removed: it reads this in its log and in `queue hosts`.

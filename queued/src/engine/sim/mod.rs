@@ -2,6 +2,7 @@
 //! freeze, move, are cut off and removed, while datagrams get lost. What must hold is checked after each step and
 //! at the end, for many seeds; a failure names its seed. Very large clusters are `swarm.rs`'s.
 
+mod net;
 mod swarm;
 mod world;
 

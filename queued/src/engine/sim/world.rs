@@ -1,17 +1,18 @@
-//! The simulated world: machines with engines, a virtual clock, connections that deliver in order, datagrams that
-//! get lost, come late and come twice. Knows how things break, not what must hold.
+//! The simulated world: machines with engines and a virtual clock; what is between them is `net.rs`. Knows how
+//! things break, not what must hold.
 
+use super::net::{Conn, Item};
 use crate::engine::rng::Rng;
 use crate::engine::types::{
-    AskId, ConnId, Effect, Effects, Entry, Hello, Host, Input, Level, Message, Now, Revoked,
+    AskId, ConnId, Effect, Effects, Entry, Host, Input, Level, Message, Now, Revoked,
 };
 use crate::engine::{Engine, Setup, wire};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::{gossip, member, reply};
 
 const MEASURE: Duration = Duration::from_secs(1);
-const LATENCY: Duration = Duration::from_micros(300);
+pub(super) const LATENCY: Duration = Duration::from_micros(300);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn ms(n: u64) -> Duration {
@@ -34,35 +35,7 @@ pub(super) struct Node {
     pub removed: bool,
 }
 
-/// One end of a connection: node, its boot, its name for it.
-#[derive(Clone, Copy, PartialEq)]
-struct End {
-    node: usize,
-    boot: u64,
-    conn: ConnId,
-}
-
-#[derive(Clone)]
-enum Item {
-    Arrive,
-    Welcome,
-    Message(Message),
-    Close(Option<String>),
-}
-
-/// A connection: the dialler is end 0.
-struct Conn {
-    ends: [End; 2],
-    open: [bool; 2],
-    /// Whether the dialler was welcomed.
-    up: bool,
-    /// An end moved away: nothing gets through any more.
-    dark: bool,
-    /// On the way to each end, in order.
-    way: [VecDeque<Item>; 2],
-}
-
-enum Event {
+pub(super) enum Event {
     Wake {
         node: usize,
         boot: u64,
@@ -105,10 +78,10 @@ pub(super) struct World {
     pub calm: bool,
     /// What was logged, by whom.
     pub said: Vec<(Now, usize, Level, String)>,
-    conns: Vec<Conn>,
-    ids: BTreeMap<(usize, ConnId), usize>,
+    pub conns: Vec<Conn>,
+    pub ids: BTreeMap<(usize, ConnId), usize>,
     queue: BTreeMap<(Now, u64), Event>,
-    seq: u64,
+    pub seq: u64,
     asks: AskId,
     list: Revoked,
 }
@@ -183,7 +156,7 @@ impl World {
         self.at(ms(500), Event::Chaos);
     }
 
-    fn at(&mut self, after: Duration, e: Event) {
+    pub(super) fn at(&mut self, after: Duration, e: Event) {
         self.seq += 1;
         self.queue.insert((self.now + after, self.seq), e);
     }
@@ -274,16 +247,6 @@ impl World {
         self.input(0, Input::Revoke(self.list.clone()));
     }
 
-    fn send(&mut self, conn: usize, to: usize, item: Item) {
-        self.conns[conn].way[to].push_back(item);
-        let wait = LATENCY + Duration::from_micros(self.rng.next() % 500);
-        self.at(wait, Event::Deliver { conn, to });
-    }
-
-    fn cut(&self, a: usize, b: usize) -> bool {
-        self.cuts.contains(&(a.min(b), a.max(b)))
-    }
-
     pub(super) fn input(&mut self, i: usize, input: Input) {
         let mut out = Effects::default();
         let Some(engine) = self.nodes[i].engine.as_mut() else {
@@ -352,164 +315,6 @@ impl World {
         }
     }
 
-    fn dial(&mut self, i: usize, name: String, to: &str, key: [u8; 32]) {
-        let boot = self.nodes[i].boot;
-        let target = (0..self.nodes.len()).find(|j| self.nodes[*j].address == to);
-        let over = |wait, text| {
-            let over = Event::DialOver {
-                node: i,
-                boot,
-                name: name.clone(),
-                conn: None,
-                text,
-            };
-            (wait, over)
-        };
-        let failed = match target {
-            // Nobody is there.
-            None => Some(over(TIMEOUT, "no answer")),
-            Some(j) if self.cut(i, j) => Some(over(TIMEOUT, "no answer")),
-            Some(j) if self.nodes[j].host.tls_key != key => Some(over(LATENCY, "wrong")),
-            Some(j) if self.nodes[j].engine.is_none() => Some(over(LATENCY, "refused")),
-            Some(_) => None,
-        };
-        if let Some((wait, event)) = failed {
-            return self.at(wait, event);
-        }
-        let Some(j) = target else { return };
-        self.seq += 2;
-        let ends = [(i, self.seq), (j, self.seq + 1)].map(|(node, conn)| End {
-            node,
-            boot: self.nodes[node].boot,
-            conn,
-        });
-        self.seq += 2;
-        let c = self.conns.len();
-        for end in ends {
-            self.ids.insert((end.node, end.conn), c);
-        }
-        self.conns.push(Conn {
-            ends,
-            open: [true, true],
-            up: false,
-            dark: false,
-            way: Default::default(),
-        });
-        self.send(c, 1, Item::Arrive);
-        let over = Event::DialOver {
-            node: i,
-            boot,
-            name,
-            conn: Some(c),
-            text: "no hello",
-        };
-        self.at(TIMEOUT * 2, over);
-    }
-
-    fn datagram(&mut self, from: usize, to: String, message: gossip::Kind) {
-        if !self.datagrams {
-            return;
-        }
-        // Most come at once, some late, a few twice.
-        let copies = if self.rng.below(200) == 0 { 2 } else { 1 };
-        for _ in 0..copies {
-            if self.rng.below(1000) < self.loss {
-                continue;
-            }
-            let late = if self.rng.below(100) == 0 { 100_000 } else { 700 };
-            let wait = LATENCY + Duration::from_micros(self.rng.next() % late);
-            let (to, message) = (to.clone(), message.clone());
-            self.at(wait, Event::Packet { to, from, message });
-        }
-    }
-
-    fn forward(&mut self, i: usize, conn: ConnId, item: Item) {
-        let Some(&c) = self.ids.get(&(i, conn)) else {
-            return;
-        };
-        let e = usize::from(self.conns[c].ends[0].node != i);
-        if self.conns[c].open[e] {
-            self.send(c, 1 - e, item);
-        }
-    }
-
-    fn deliver(&mut self, c: usize, to: usize) {
-        let [a, b] = self.conns[c].ends;
-        if self.conns[c].dark {
-            return;
-        }
-        if self.cut(a.node, b.node) {
-            // TCP: it comes when the network is back, in order.
-            return self.at(ms(200), Event::Deliver { conn: c, to });
-        }
-        let Some(item) = self.conns[c].way[to].pop_front() else {
-            return;
-        };
-        let (end, other) = (self.conns[c].ends[to], self.conns[c].ends[1 - to]);
-        let alive = self.nodes[end.node].engine.is_some();
-        if self.nodes[end.node].boot != end.boot || !self.conns[c].open[to] {
-            // Its kernel knows nothing of it: the sender is told so.
-            if alive && self.conns[c].open[1 - to] && !matches!(item, Item::Close(_)) {
-                self.send(c, 1 - to, Item::Close(None));
-            }
-            return;
-        }
-        if !alive {
-            return;
-        }
-        let hello = |w: &Self, n: usize| Hello {
-            address: w.nodes[n].address.clone(),
-            boot: w.nodes[n].boot.to_be_bytes().to_vec(),
-            version: "0".into(),
-            skew: 0,
-        };
-        let from = self.nodes[other.node].address.clone();
-        let host = self.nodes[other.node].host.clone();
-        let conn = end.conn;
-        let input = match item {
-            Item::Arrive => Input::Arrived {
-                conn,
-                host,
-                hello: hello(self, other.node),
-                from,
-            },
-            Item::Welcome => {
-                self.conns[c].up = true;
-                Input::Reached {
-                    conn,
-                    host,
-                    hello: hello(self, other.node),
-                    from,
-                }
-            }
-            Item::Message(Message::Revocations(l)) if to == 0 && !self.conns[c].up => Input::Revoke(l),
-            Item::Message(message) => Input::Heard { conn, message },
-            Item::Close(bye) => {
-                self.conns[c].open[to] = false;
-                if to == 0 && !self.conns[c].up {
-                    self.conns[c].up = true;
-                    let refused = bye.is_some();
-                    Input::DialFailed {
-                        name: host.name,
-                        text: bye.unwrap_or_default(),
-                        refused,
-                    }
-                } else if let Some(text) = bye {
-                    Input::Heard {
-                        conn,
-                        message: Message::Bye(text),
-                    }
-                } else {
-                    Input::Lost {
-                        conn,
-                        text: "closed".into(),
-                    }
-                }
-            }
-        };
-        self.input(end.node, input);
-    }
-
     fn chaos(&mut self) {
         let n = self.nodes.len();
         let i = self.rng.below(n);
@@ -541,13 +346,6 @@ impl World {
             13 => self.loss = self.rng.below(101),
             _ => {}
         }
-    }
-
-    /// The connection on which one node is linked with another.
-    pub(super) fn link(&self, i: usize, j: usize) -> Option<usize> {
-        let e = self.nodes[i].engine.as_ref()?;
-        let p = e.peers.get(&self.nodes[j].host.name)?;
-        self.ids.get(&(i, p.link.as_ref()?.conn)).copied()
     }
 
     /// What must hold after each step.
