@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn dial(&mut self, i: usize, name: String, to: &str, key: [u8; 32]) {
         let boot = self.nodes[i].boot;
-        let target = (0..self.nodes.len()).find(|j| self.nodes[*j].address == to);
+        let target = self.places.get(to).copied();
         let over = |wait, text| {
             let over = Event::DialOver {
                 node: i,

@@ -79,6 +79,8 @@ pub(super) struct World {
     /// What was logged, by whom.
     pub said: Vec<(Now, usize, Level, String)>,
     pub conns: Vec<Conn>,
+    /// Who has which address.
+    pub places: BTreeMap<String, usize>,
     pub ids: BTreeMap<(usize, ConnId), usize>,
     queue: BTreeMap<(Now, u64), Event>,
     pub seq: u64,
@@ -134,6 +136,7 @@ impl World {
             nodes,
             datagrams: true,
             conns: Vec::new(),
+            places: (0..n).map(|i| (address(i), i)).collect(),
             ids: BTreeMap::new(),
             cuts: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -222,7 +225,9 @@ impl World {
     /// It has another address from now on; its connections hang.
     pub(super) fn moves(&mut self, i: usize) {
         let to = format!("10.9.{}.{}:7838", self.rng.below(250), i + 1);
-        self.nodes[i].address.clone_from(&to);
+        let was = std::mem::replace(&mut self.nodes[i].address, to.clone());
+        self.places.remove(&was);
+        self.places.insert(to.clone(), i);
         for c in self
             .conns
             .iter_mut()
@@ -400,7 +405,7 @@ impl World {
             let node = match &event {
                 Event::Wake { node, .. } | Event::Measure { node, .. } => Some(*node),
                 Event::Deliver { conn, to } => Some(self.conns[*conn].ends[*to].node),
-                Event::Packet { to, .. } => (0..self.nodes.len()).find(|j| self.nodes[*j].address == *to),
+                Event::Packet { to, .. } => self.places.get(to).copied(),
                 _ => None,
             };
             if let Some(wait) = node.and_then(|i| self.frozen(i)) {
@@ -434,7 +439,7 @@ impl World {
             }
             Event::Deliver { conn, to } => self.deliver(conn, to),
             Event::Packet { to, from, message } => {
-                let Some(j) = (0..self.nodes.len()).find(|j| self.nodes[*j].address == to) else {
+                let Some(j) = self.places.get(&to).copied() else {
                     return;
                 };
                 if !self.cut(from, j) {
