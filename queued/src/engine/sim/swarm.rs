@@ -85,9 +85,10 @@ fn report() -> usize {
 }
 
 impl Swarm {
-    fn new(seed: u64, n: usize, loss: usize) -> Self {
+    /// `members`: with the membership protocol, else with reports only.
+    fn new(seed: u64, n: usize, loss: usize, members: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let hosts = (0..n)
+        let hosts = (0..if members { n } else { 0 })
             .map(|i| {
                 let mut s = Swim::new(id(i), n, Rng::new(rng.next()));
                 s.meet((0..n).filter(|j| *j != i).map(id));
@@ -114,7 +115,9 @@ impl Swarm {
         for i in 0..n {
             // They did not all start in the same moment.
             let offset = w.rng.between(Duration::ZERO, Duration::from_millis(500));
-            w.settle(i, offset);
+            if members {
+                w.settle(i, offset);
+            }
             let host = i;
             let offset = w.rng.between(Duration::ZERO, Duration::from_secs(2));
             w.at(offset, Event::Change { host });
@@ -158,7 +161,7 @@ impl Swarm {
     }
 
     fn tell(&mut self, host: usize) {
-        let n = self.hosts.len();
+        let n = self.pace.len();
         let to = receivers(n - 1);
         self.reports += to * self.report;
         for o in 0..self.known.len() {
@@ -171,7 +174,7 @@ impl Swarm {
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        let n = self.hosts.len();
+        let n = self.pace.len();
         while let Some(first) = self.queue.first_entry().filter(|e| e.key().0 <= end) {
             let ((at, _), event) = first.remove_entry();
             self.now = at;
@@ -226,26 +229,31 @@ struct Line {
     age: (Duration, Duration),
 }
 
+/// Age of load figures: median, and what one in a hundred exceeds.
+fn ages(n: usize, loss: usize) -> (Duration, Duration) {
+    let mut w = Swarm::new(11, n, loss, false);
+    let mut ages: Vec<Duration> = Vec::new();
+    w.run(Duration::from_secs(if n <= ALL { 20 } else { 300 }));
+    // At several moments, as those that report in step have the same age.
+    for _ in 0..7 {
+        w.run(Duration::from_millis(1300));
+        for (o, known) in w.known.iter().enumerate() {
+            let others = known.iter().enumerate().filter(|(j, _)| *j != o);
+            ages.extend(others.map(|(_, t)| w.now - *t));
+        }
+    }
+    ages.sort_unstable();
+    (ages[ages.len() / 2], ages[ages.len() * 99 / 100])
+}
+
 fn measure(n: usize, loss: usize, deaths: usize, idle: Duration) -> Line {
-    let mut w = Swarm::new(7, n, loss);
+    let age = ages(n, loss);
+    let mut w = Swarm::new(7, n, loss, true);
     w.run(Duration::from_secs(5));
     (w.membership, w.reports) = (0, 0);
     w.run(idle);
     let rate = |bytes: usize| bytes as f64 * 8.0 / idle.as_secs_f64() / n as f64;
     let (membership, reports) = (rate(w.membership), rate(w.reports));
-    let now = w.now;
-    let mut ages: Vec<Duration> = Vec::new();
-    for (o, known) in w.known.iter().enumerate() {
-        ages.extend(
-            known
-                .iter()
-                .enumerate()
-                .filter(|(j, _)| *j != o)
-                .map(|(_, t)| now - *t),
-        );
-    }
-    ages.sort_unstable();
-    let age = (ages[ages.len() / 2], ages[ages.len() * 99 / 100]);
     let (mut first, mut median, mut last) = Default::default();
     let mut ignorant = 0;
     for d in 0..deaths {
@@ -333,7 +341,7 @@ fn a_thousand_hosts() {
 
 /// The whole table; `QUEUE_SWARM_HOSTS` and `QUEUE_SWARM_LOSS` choose among its lines.
 #[test]
-#[ignore = "takes minutes and up to 10 GiB; bench/membership.sh runs it"]
+#[ignore = "takes minutes, and 5 GiB with ten thousand hosts; bench/membership.sh runs it"]
 #[expect(clippy::print_stdout, reason = "the table is what it is run for")]
 fn table() {
     let list = |name: &str, all: &[usize]| -> Vec<usize> {
