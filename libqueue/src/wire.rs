@@ -763,6 +763,9 @@ pub struct Word {
     /// What kind of no.
     #[prost(enumeration = "ErrorCode", tag = "4")]
     pub code: i32,
+    /// Launches of the asker that are expected and count in the load, each as a half.
+    #[prost(uint32, tag = "5")]
+    pub yours: u32,
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -71,8 +71,9 @@ pub(crate) enum Event {
     /// A local program asks, and waits as long as it takes; it is told meanwhile why. Dropping the receiver takes
     /// the question back.
     Wait(Question, mpsc::Sender<reply::Kind>),
-    /// May a session with this need start here? Answered with the number of the grant.
-    Grant(wire::Need, oneshot::Sender<(AskId, reply::Kind)>),
+    /// May a session with this need, from this host itself or not, start here? Answered with the number of the
+    /// grant.
+    Grant(wire::Need, bool, oneshot::Sender<(AskId, reply::Kind)>),
     /// Asks for all members, this host first.
     Roster(oneshot::Sender<Vec<Entry>>),
     /// Asks for the revocation list.
@@ -120,9 +121,9 @@ impl Driver {
     }
 
     /// Asks the engine for a grant; to be undone by [`Input::Ungrant`] if nothing comes of it.
-    pub(crate) async fn grant(&self, need: wire::Need) -> Option<(AskId, reply::Kind)> {
+    pub(crate) async fn grant(&self, need: wire::Need, from_here: bool) -> Option<(AskId, reply::Kind)> {
         let (tx, rx) = oneshot::channel();
-        self.send(Event::Grant(need, tx)).await;
+        self.send(Event::Grant(need, from_here, tx)).await;
         rx.await.ok()
     }
 
@@ -320,9 +321,9 @@ impl Task {
                     });
                     self.handle(input(ask, question));
                 }
-                Some(Event::Grant(need, tx)) => {
+                Some(Event::Grant(need, from_here, tx)) => {
                     let ask = self.asker(Asker::Grant(tx));
-                    self.handle(Input::Grant { ask, need });
+                    self.handle(Input::Grant { ask, need, from_here });
                 }
                 Some(Event::Roster(tx)) => {
                     let _ = tx.send(self.engine.roster(""));

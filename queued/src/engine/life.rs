@@ -60,7 +60,8 @@ impl Engine {
             gossip::Kind::Report(load) => self.reported(now, &name, load, out),
             gossip::Kind::FactsAsk(_) => self.facts_asked(&name, out),
             gossip::Kind::Facts(facts) => self.facts_told(&name, facts),
-            gossip::Kind::Ask(_) | gossip::Kind::Word(_) => {}
+            gossip::Kind::Ask(ask) => self.asked(now, &name, ask, out),
+            gossip::Kind::Word(word) => self.said(now, from, word, out),
         }
     }
 

@@ -534,7 +534,6 @@ impl Peer {
             seq: 0,
             facts: None,
             facts_asked: None,
-            handed: VecDeque::new(),
         }
     }
 

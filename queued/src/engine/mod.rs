@@ -6,6 +6,12 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod answer;
+mod choose;
+mod explain;
+mod fit;
+mod grant;
+#[cfg(test)]
+mod herd;
 mod life;
 mod links;
 mod members;
@@ -19,6 +25,7 @@ mod swim;
 mod tests;
 mod timers;
 pub(crate) mod types;
+mod wait;
 
 use libqueue::wire::{self, member};
 use rng::Rng;
@@ -38,8 +45,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(8);
 const REFUSED: Duration = Duration::from_secs(20);
 /// Addresses that others named, kept for each host.
 const RUMOURS: usize = 4;
-/// Launches remembered for each host.
-const HANDED: usize = 1024;
 /// A roster goes out in parts of so many members.
 const ROSTER: usize = 512;
 /// If the next thing to do is overdue for so long, this process did not run meanwhile.
@@ -147,8 +152,6 @@ struct Peer {
     /// What it is, and when it was asked for that.
     facts: Option<wire::Facts>,
     facts_asked: Option<Now>,
-    /// Times of the launches that we handed to it.
-    handed: VecDeque<Now>,
 }
 
 /// The engine.
@@ -180,7 +183,8 @@ pub(crate) struct Engine {
     twin: Option<Now>,
     revoked: Revoked,
     load: Option<(Now, wire::Load)>,
-    handed: VecDeque<Now>,
+    /// Where commands run, and what runs here.
+    placing: choose::Placing,
     monitor: bool,
     /// This host was removed from the cluster.
     expelled: bool,
@@ -227,7 +231,7 @@ impl Engine {
             twin: None,
             revoked: setup.revoked,
             load: None,
-            handed: VecDeque::new(),
+            placing: choose::Placing::default(),
             monitor: false,
             expelled,
             stopped: false,
@@ -259,6 +263,7 @@ impl Engine {
         if self.timers.first().is_some_and(|t| now >= t + FROZEN) {
             self.thaw(now);
         }
+        let news = input != Input::Tick;
         match input {
             Input::Tick => {}
             Input::Arrived {
@@ -284,37 +289,28 @@ impl Engine {
             Input::OwnAddress(address) => self.own_address(now, address, out),
             Input::Datagram { from, message, .. } => self.datagram(now, from, message, out),
             Input::Keys(keys) => self.new_keys(keys, out),
-            Input::Grant { ask, .. } => out.push(Effect::Answer {
-                ask,
-                reply: wire::reply::Kind::Done(wire::Empty {}),
-            }),
-            Input::Ungrant { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Gone { .. } => {}
-            Input::Drain(drain) => {
-                self.drain.clone_from(&drain);
-                out.push(Effect::KeepDrain(drain));
-                self.report_now(now);
+            Input::Grant { ask, need, from_here } => self.grant(now, ask, need, from_here, out),
+            Input::Ungrant { ask } => self.ungrant(now, ask),
+            Input::Started { grant, session, need } => self.started(now, grant, session, need),
+            Input::Ended { session } => self.ended(now, &session),
+            Input::Gone { ask } => self.gone(ask),
+            Input::Drain(drain) => self.set_drain(now, drain, out),
+            Input::Explain { ask, place } => {
+                let reply = self.explain(now, place);
+                out.push(Effect::Answer { ask, reply });
             }
-            Input::Explain { ask, .. } => out.push(Effect::Answer {
-                ask,
-                reply: wire::reply::Kind::Explained(wire::Explained::default()),
-            }),
-            Input::Monitor(up) => {
-                self.monitor = up;
-                self.report_soon(now);
-            }
+            Input::Monitor(up) => self.set_monitor(now, up),
             Input::Renewed(host) => self.renewed(host, out),
             Input::Joined(entry) => self.learn(now, entry, None, out),
             Input::Revoke(list) => self.revoke(list, out),
-            Input::Place { ask, place } => {
-                let reply = self.place(now, &place);
-                out.push(Effect::Answer { ask, reply });
-            }
+            Input::Place { ask, place } => self.place(now, ask, place, out),
             Input::Hosts { ask } => {
                 let reply = wire::reply::Kind::Hosts(self.hosts(now));
                 out.push(Effect::Answer { ask, reply });
             }
             Input::Stop => self.stop(now, out),
         }
+        self.placing_turn(now, news, out);
         if self.stopped || self.expelled {
             return;
         }
@@ -361,7 +357,7 @@ impl Engine {
         if self.stopped || self.expelled {
             return None;
         }
-        self.timers.first()
+        self.timers.first().into_iter().chain(self.placing.wake()).min()
     }
 
     /// The signed revocation list; empty if there is none.

@@ -270,18 +270,6 @@ impl Engine {
             p.facts = Some(sane_facts(facts));
         }
     }
-
-    /// This host's load at this moment; without cores before the first measurement.
-    pub(super) fn current_load(&self, now: Now) -> Load {
-        let (_, load) = self.load.filter(|(at, _)| *at <= now).unwrap_or_default();
-        Load {
-            cores: if self.monitor { load.cores } else { 0 },
-            draining: self.drain.is_some(),
-            facts: self.facts.version,
-            seq: self.seq,
-            ..load
-        }
-    }
 }
 
 #[cfg(test)]

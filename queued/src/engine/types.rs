@@ -183,6 +183,8 @@ pub(crate) enum Input {
         ask: AskId,
         /// What it needs.
         need: wire::Need,
+        /// It comes from this host itself.
+        from_here: bool,
     },
     /// A granted session did not start.
     Ungrant {
