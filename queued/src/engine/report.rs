@@ -212,6 +212,9 @@ impl Engine {
             .collect();
         let most = receivers(to.len());
         some(&mut to, most, &mut self.rng);
+        // Where the network does not take them all at once, it is not always the same who goes without.
+        let first = self.rng.below(to.len());
+        to.rotate_left(first);
         for address in to {
             out.push(Effect::Datagram {
                 address: address.to_owned(),
