@@ -9,6 +9,7 @@
 //! What goes out and comes in here may be lost, late, doubled or forged: the worst that can happen is a choice
 //! that is not the best one. The executing host grants.
 
+use super::explain::of_it;
 use super::fit::{Claim, Known, No, Terms, fit, never, there};
 use super::grant::Granting;
 use super::place::{View, draw_two, keeps_first, score, weight};
@@ -380,6 +381,8 @@ impl Engine {
             Ok(()) => Tier::Good,
             // It may have changed since; its word decides. Who waits is told when it did.
             Err(no) if no.is_full() && taken.is_none() && !h.own && h.age(now) > STALE => Tier::Full,
+            // Why it is drained it says itself.
+            Err(no) if no.code == ErrorCode::Draining && named && taken.is_none() && !h.own => Tier::Full,
             Err(no) => return Err(no),
         };
         Ok(Candidate {
@@ -680,7 +683,7 @@ impl Engine {
             let text = never(&h, &w.need, w.expr.as_ref())?;
             return Some(error(
                 ErrorCode::Unfit,
-                format!("{name} cannot do that: it {text}"),
+                format!("{name} cannot do that: {}", of_it(&text)),
             ));
         }
         let all: Vec<Known<'_>> = self.all_known(now).collect();

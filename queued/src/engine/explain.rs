@@ -175,11 +175,21 @@ impl Engine {
         };
         let lacks = never(h, &w.need, w.expr.as_ref()).unwrap_or_default();
         let text = format!(
-            "no host has {}: {} comes nearest, it {lacks}",
+            "no host has {}: {} comes nearest, {}",
             what(&w.need),
-            h.name
+            h.name,
+            of_it(&lacks)
         );
         error(ErrorCode::Unfit, text)
+    }
+}
+
+/// What a host lacks, after its name: `it has 2 cores of 8`, `it fails raid>=1T: raid is 200G`.
+pub(super) fn of_it(lacks: &str) -> String {
+    if lacks.starts_with("has ") {
+        format!("it {lacks}")
+    } else {
+        format!("it fails {lacks}")
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::choose::Seen;
 use super::{Engine, Now, Peer, wire};
-use libqueue::expr::Expr;
-use libqueue::resources::lacks;
+use libqueue::expr::{Expr, Sight};
+use libqueue::resources::{lacks, lookup};
+use std::cell::Cell;
 use std::time::Duration;
 use wire::{ErrorCode, Facts, HostState, Load, Need};
 
@@ -221,8 +222,22 @@ pub(super) fn distance(h: &Known<'_>, need: &Need, expr: Option<&Expr>, load: Op
         expr: need.expr.clone(),
         ..Need::default()
     };
-    let expr = expr.is_some() && lacks(&bare, expr, h.name, f, load).is_some();
-    sum + f64::from(u8::from(expr))
+    let expr = expr.filter(|e| lacks(&bare, Some(e), h.name, f, load).is_some());
+    sum + expr.map_or(0.0, |e| 1.0 + strange(e, h.name, f))
+}
+
+/// Of what an expression names, the part that the host does not have at all: less raid is nearer than none.
+fn strange(expr: &Expr, host: &str, f: &Facts) -> f64 {
+    let (named, absent) = (Cell::new(0.0), Cell::new(0.0));
+    expr.judge(&|name| {
+        let sight = lookup(name, host, f, Some(&Load::default())).into();
+        named.set(named.get() + 1.0);
+        if matches!(sight, Sight::Absent) {
+            absent.set(absent.get() + 1.0);
+        }
+        sight
+    });
+    absent.get() / f64::max(named.get(), 1.0)
 }
 
 /// What a host is, as far as its load tells.
