@@ -13,25 +13,37 @@ use queue_harness::{Cluster, LIMIT, Output, Status, wait_until};
 use crate::world::{World, all_up, bash, configure, host, queue, until_state};
 
 pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
+    // Those that launch by the hundred wait until the last ones are forgotten: not one after the other.
     vec![
         w.alone("place::two_hundred_at_once", two_hundred_at_once),
-        w.alone("place::other_loads", other_loads),
-        w.alone("place::other_cores", other_cores),
-        w.alone("place::other_powers", other_powers),
-        w.alone("place::black_hole", black_hole),
         w.alone("place::drained_host", drained_host),
         w.alone("place::full_host", full_host),
         w.alone("place::waits_for_a_slot", waits_for_a_slot),
+        w.alone("place::other_loads", other_loads),
         w.alone("place::needs", needs),
         w.alone("place::reservations", reservations),
+        w.alone("place::other_cores", other_cores),
         w.alone("place::unwilling_host", unwilling_host),
         w.alone("place::explained", explained),
         w.alone("place::limited_by_a_cgroup", limited_by_a_cgroup),
+        w.alone("place::other_powers", other_powers),
+        w.alone("place::black_hole", black_hole),
     ]
+}
+
+/// Waits until every host has as good as forgotten what ran there.
+fn idle(c: &Cluster) -> Result<()> {
+    wait_until(LIMIT, "the hosts to be idle", || {
+        (1..=3).all(|k| {
+            let own = host(c, k, &format!("h{k}"));
+            own.is_ok_and(|h| h["sessions"] == 0 && h["starts"].as_f64().is_some_and(|n| n < 0.5))
+        })
+    })
 }
 
 /// How many of 200 launches at once each host gets; none may fail.
 fn two_hundred(c: &Cluster) -> Result<[usize; 3]> {
+    idle(c)?;
     // A file each: lines of many writers may meet in a pipe.
     let line = "d=$(mktemp -d); for i in $(seq 200); do queue -- hostname >$d/$i 2>&1 & p[$i]=$!; done; \
         for i in $(seq 200); do wait ${p[$i]} || sed s/^/failed:/ $d/$i >&2; done; cat $d/*; rm -r $d";
@@ -281,7 +293,7 @@ fn needs(c: &Cluster) -> Result<()> {
         for (options, words) in [
             (&["-R", "raid>=500G"][..], &["h2", "raid"][..]),
             (&["--cores", "99"], &["cores", "99"]),
-            (&["--mem", "900T"], &["mem"]),
+            (&["--mem", "900T"], &["memory", "900T"]),
             (&["--disk", "900P"], &["disk"]),
             (&["--gpus", "3"], &["h3", "GPU"]),
             (&["-h", "h1", "--gpus", "1"], &["h1", "GPU"]),
@@ -405,7 +417,7 @@ fn limited_by_a_cgroup(c: &Cluster) -> Result<()> {
         let known = |n: u64| cores().is_ok_and(|k| k == n);
         wait_until(LIMIT, "the one core to be known", || known(1))?;
         let out = queue(c, &["-h", "h3", "--cores", "2", "--", "true"]).run()?;
-        fails(&out, &["h3", "cores"])
+        fails(&out, &["h3", "1 core of 2"])
     })();
     c.host(3).sh(ALL_CORES).ok()?;
     configure(c, 3, "")?;
