@@ -178,6 +178,7 @@ pub(crate) struct Engine {
     /// Number of the last report, and what it said.
     seq: u64,
     told: Option<wire::Load>,
+    turn: report::Turn,
     /// When a link was last asked for its members, and when a clone was last complained of.
     asked: Option<Now>,
     twin: Option<Now>,
@@ -227,6 +228,7 @@ impl Engine {
             pace: report::Pace::default(),
             seq: setup.epoch,
             told: None,
+            turn: report::Turn::default(),
             asked: None,
             twin: None,
             revoked: setup.revoked,

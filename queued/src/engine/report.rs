@@ -1,6 +1,6 @@
 //! Load reports and facts: what this host tells the others of itself, when, and what it believes of theirs. Part
-//! of the engine. Reports go straight to every live host, in a large cluster to a random part of them; nothing
-//! depends on any one of them arriving, and nothing in one can break arithmetic here.
+//! of the engine. Reports go straight to every live host, in a large cluster to one part of them after the other;
+//! nothing depends on any one of them arriving, and nothing in one can break arithmetic here.
 
 use super::rng::Rng;
 use super::timers::Due;
@@ -160,11 +160,23 @@ pub(super) fn sane_facts(f: Facts) -> Facts {
     }
 }
 
-/// Draws `most` of the items, in no particular order.
-pub(super) fn some<T>(all: &mut Vec<T>, most: usize, rng: &mut Rng) {
-    while all.len() > most {
-        let i = rng.below(all.len());
-        all.swap_remove(i);
+/// Whose turn it is to be told. In a large cluster everybody has his turn after some reports; drawn by lot, some
+/// would wait five times as long.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Turn(Option<usize>);
+
+impl Turn {
+    /// Which of so many hosts get the next report, in this order.
+    pub(super) fn next(&mut self, hosts: usize, rng: &mut Rng) -> impl Iterator<Item = usize> + use<> {
+        let most = receivers(hosts);
+        // Where all are told: if the network does not take them all at once, it is not always the same who goes
+        // without.
+        let first = match self.0 {
+            Some(first) if most < hosts => first % hosts,
+            _ => rng.below(hosts),
+        };
+        self.0 = Some(first + most);
+        (0..most).map(move |i| (first + i) % hosts)
     }
 }
 
@@ -204,20 +216,15 @@ impl Engine {
         self.seq += 1;
         let load = self.current_load(now);
         self.told = Some(load);
-        let mut to: Vec<&str> = self
+        let to: Vec<&str> = self
             .peers
             .values()
             .filter(|p| matches!(p.state, HostState::Up | HostState::Suspect))
             .map(|p| p.address.as_str())
             .collect();
-        let most = receivers(to.len());
-        some(&mut to, most, &mut self.rng);
-        // Where the network does not take them all at once, it is not always the same who goes without.
-        let first = self.rng.below(to.len());
-        to.rotate_left(first);
-        for address in to {
+        for i in self.turn.next(to.len(), &mut self.rng) {
             out.push(Effect::Datagram {
-                address: address.to_owned(),
+                address: to[i].to_owned(),
                 message: gossip::Kind::Report(load),
             });
         }
@@ -303,6 +310,24 @@ mod tests {
         assert_eq!(gap(50), AT_MOST);
         assert!(gap(1000) > 3000 * MS && gap(1000) < 4000 * MS);
         assert!(gap(10_000) < gap(1000));
+    }
+
+    #[test]
+    fn everybody_has_his_turn() {
+        let mut rng = Rng::new(1);
+        let mut turn = Turn::default();
+        let mut told = vec![0; 5000];
+        for _ in 0..10 {
+            let one: Vec<usize> = turn.next(5000, &mut rng).collect();
+            assert_eq!(one.len(), FAN_OUT);
+            one.into_iter().for_each(|i| told[i] += 1);
+        }
+        assert!(told.iter().all(|n| *n == 1 || *n == 2));
+        // The others went away; nothing breaks.
+        let mut all: Vec<usize> = turn.next(900, &mut rng).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..900));
+        assert_eq!(turn.next(0, &mut rng).count(), 0);
     }
 
     #[test]
