@@ -175,6 +175,13 @@ fn fails(out: &Output, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until nothing runs there any more, as far as h1 knows.
+fn free(c: &Cluster, name: &str) -> Result<()> {
+    wait_until(LIMIT, &format!("{name} to be free"), || {
+        host(c, 1, name).is_ok_and(|h| h["sessions"] == 0)
+    })
+}
+
 /// Where `n` launches go.
 fn where_to(c: &Cluster, options: &[&str], n: usize) -> Result<Vec<String>> {
     let one = |_| {
@@ -219,6 +226,7 @@ fn drained_host(c: &Cluster) -> Result<()> {
 }
 
 fn full_host(c: &Cluster) -> Result<()> {
+    free(c, "h3")?;
     configure(c, 3, "max-sessions = 1")?;
     let first = queue(c, &["-h", "h3", "--", "sh", "-c", "echo up; sleep 74001"]).spawn()?;
     let tested = wait_until(LIMIT, "the session", || first.stdout() == b"up\n").and_then(|()| {
@@ -235,6 +243,7 @@ fn full_host(c: &Cluster) -> Result<()> {
 }
 
 fn waits_for_a_slot(c: &Cluster) -> Result<()> {
+    free(c, "h3")?;
     configure(c, 3, "max-sessions = 1")?;
     let line = ["-h", "h3", "--", "sh", "-c", "echo up; sleep 74002"];
     let first = queue(c, &line).spawn()?;

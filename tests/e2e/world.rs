@@ -142,7 +142,7 @@ const CONFIG: &str = "/etc/queue/queued.toml";
 /// What all of [`three_more`] have in it.
 const BASE: &str = "operators = [\"carol\"]\n";
 
-/// Gives the daemon of host `k` other lines of configuration, and waits until it has read them.
+/// Gives the daemon of host `k` other lines of configuration, and waits until all hosts know what follows.
 pub(crate) fn configure(c: &Cluster, k: usize, lines: &str) -> Result<()> {
     let h = c.host(k);
     // A table (`[resources]`) ends what is before it.
@@ -162,7 +162,13 @@ pub(crate) fn configure(c: &Cluster, k: usize, lines: &str) -> Result<()> {
     wait_until(LIMIT, "the configuration to be read", || {
         read().map_or(true, |n| n > before)
     })?;
-    read().map(drop)
+    read()?;
+    let name = format!("h{k}");
+    wait_until(LIMIT, "the others to know it", || {
+        let facts = |at: usize| host(c, at, &name).map(|h| h["facts"].clone());
+        let own = facts(k).ok();
+        (1..=3).all(|at| facts(at).ok() == own)
+    })
 }
 
 /// What host `k` says of all hosts.
