@@ -16,6 +16,9 @@ use wire::{HostState, gossip};
 
 /// Whoever was heard so recently is not dead.
 const LIFE: Duration = Duration::from_millis(2500);
+/// Whoever comes back from the dead is up as soon as a connection shows that more than datagrams gets through (the
+/// kernel may remember for a second or two that there was no way), or after this time.
+const BACK: Duration = Duration::from_secs(3);
 /// How often members of whom nothing is known are sought.
 const SEEK: Duration = Duration::from_secs(1);
 /// How many at a time at most.
@@ -116,7 +119,8 @@ impl Engine {
         if p.id.is_some_and(|old| old.epoch > c.id.epoch) {
             return;
         }
-        if p.verdict != c.verdict || p.id != Some(c.id) {
+        let news = p.verdict != c.verdict || p.id != Some(c.id);
+        if news {
             p.judged = now;
         }
         p.verdict = c.verdict;
@@ -133,8 +137,11 @@ impl Engine {
         }
         if let Some(p) = self.peers.get_mut(&name) {
             p.left = c.id.left();
-            let back = c.verdict == Verdict::Alive && p.link.is_none() && !matches!(p.dial, Dial::Busy(_));
-            if back && p.state != HostState::Up && self.wanted.contains(&name) {
+            let wanted = p.link.is_none() && self.wanted.contains(&name);
+            if news && c.verdict == Verdict::Alive && wanted && p.state != HostState::Up {
+                if p.state == HostState::Down {
+                    p.back = Some(now + BACK);
+                }
                 let at = now + self.rng.between(Duration::ZERO, Duration::from_millis(200));
                 p.redial(&mut self.timers, at);
             }
@@ -186,12 +193,14 @@ impl Engine {
     pub(super) fn live(&mut self, now: Now, name: &str, out: &mut Effects) {
         let Some(p) = self.peers.get_mut(name) else { return };
         let until = p.heard.map(|h| h + LIFE).filter(|t| *t > now);
+        let back = p.back.filter(|t| *t > now && p.link.is_none());
         let state = match p.verdict {
             _ if p.left => HostState::Left,
             _ if p.refused => HostState::Down,
             Verdict::None if p.link.is_some() => HostState::Up,
             Verdict::None if p.failed => HostState::Down,
             Verdict::None => p.state,
+            Verdict::Alive if back.is_some() => HostState::Suspect,
             Verdict::Alive => HostState::Up,
             Verdict::Suspect if p.heard > Some(p.judged) => HostState::Up,
             // Neither datagrams nor connections: it need not be waited for.
@@ -201,8 +210,13 @@ impl Engine {
             Verdict::Down if p.link.is_some() => HostState::Up,
             Verdict::Down => HostState::Suspect,
         };
-        let doubted = matches!(p.verdict, Verdict::Suspect | Verdict::Down) && !p.left;
-        if let Some(at) = until.filter(|_| doubted && !p.watched) {
+        let again = match p.verdict {
+            _ if p.left || p.watched => None,
+            Verdict::Suspect | Verdict::Down => until,
+            Verdict::Alive => back,
+            Verdict::None => None,
+        };
+        if let Some(at) = again {
             p.watched = true;
             self.timers.set(at, Due::Life(name.to_owned()));
         }
@@ -213,17 +227,19 @@ impl Engine {
         match state {
             HostState::Up => {
                 p.reason.clear();
-                if was != HostState::Suspect {
+                if p.back.take().is_some() || was != HostState::Suspect {
                     out.log(Level::Info, format!("{name} is up at {}", p.address));
                     self.greet(now, name, out);
                 }
             }
             HostState::Suspect => {
-                p.reason = "it did not answer just now".into();
-                out.log(
-                    Level::Debug,
-                    format!("{name} did not answer; others are asked to ask it"),
-                );
+                let text = if back.is_some() {
+                    "it is back, but there is no connection with it yet"
+                } else {
+                    "it did not answer just now"
+                };
+                p.reason = text.into();
+                out.log(Level::Debug, format!("{name}: {text}"));
             }
             HostState::Down => {
                 if (p.failed || p.refused) && !p.excuse.is_empty() {

@@ -227,6 +227,7 @@ impl Engine {
         p.excuse.clear();
         p.pending = None;
         p.left = false;
+        p.back = None;
         if !matches!(p.dial, Dial::Busy(_)) {
             p.dial = Dial::Rest;
         }
@@ -527,6 +528,7 @@ impl Peer {
             verdict: Verdict::None,
             id: None,
             judged: Now::ZERO,
+            back: None,
             swims: false,
             left: false,
             watched: false,

@@ -140,6 +140,8 @@ struct Peer {
     verdict: Verdict,
     id: Option<swim::Id>,
     judged: Now,
+    /// It was dead, and is waited for until then.
+    back: Option<Now>,
     /// It takes part in that protocol.
     swims: bool,
     /// It said goodbye.
