@@ -93,6 +93,13 @@ fn jobs_of_all_hosts(c: &Cluster) -> Result<()> {
         ensure!(sees.iter().all(|t| text.contains(t)), "{user} on h{k}: {text}");
         ensure!(!not.iter().any(|t| text.contains(t)), "{user} on h{k}: {text}");
     }
+    // Asked for one user's, an operator is shown them; nobody else is.
+    for (user, sees) in [("carol", true), ("alice", false)] {
+        let out = say(c, 1, user, &["jobs", "--user", "bob"])?;
+        let text = out.text();
+        ensure!(text.contains("bob") && !text.contains("carol"), "{user}: {out:?}");
+        ensure!(text.contains("76001") == sees, "{user}: {out:?}");
+    }
     Ok(())
 }
 
@@ -187,9 +194,16 @@ fn hosts_have_figures(c: &Cluster) -> Result<()> {
         "version",
         "load",
         "cores",
+        "cores_busy",
+        "running",
         "memory_bytes",
         "memory_available_bytes",
+        "disk_free_bytes",
+        "pressure",
         "sessions",
+        "jobs",
+        "reserved",
+        "facts",
     ] {
         ensure!(!all[field].is_null(), "no {field}: {all}");
     }
