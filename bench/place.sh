@@ -74,16 +74,41 @@ E
   grep -q 'fail=0' "$QB/shared/place.txt" || { cat "$QB/shared/place.txt" >&2; exit 1; }
 }
 
+# What the hosts take for the machine's tasks is a file of their own: they share a machine that does other things, too.
+loads() { # LOAD OF h1, h2, h3
+  local h
+  for h in $HOSTS; do echo "$1 $1 $1 1/100 100" | on "$h" tee /run/loadavg >/dev/null; shift; done
+}
+unload() {
+  local h
+  for h in $HOSTS; do on "$h" umount /proc/loadavg 2>/dev/null; done
+}
+quiet() { # every host has as good as forgotten what ran there
+  local h
+  for h in $HOSTS; do
+    on "$h" queue hosts -R "host==$h" --json | python3 -c '
+import json, sys
+h = json.load(sys.stdin)["hosts"][0]
+sys.exit(h["sessions"] > 0 or h["starts"] > 0.5 or h["running"] > 0.5)' || return 1
+  done
+}
+idle() { until_ok 60 "the hosts to be idle" quiet || exit 1; }
+
 back
+loads 0.00 0.00 0.00
+trap unload EXIT
+for h in $HOSTS; do on "$h" mount --bind /run/loadavg /proc/loadavg; done
+idle
 shares idle 1:1:1
-# What the hosts take for their load average; a file of their own over the machine's.
-for h in $HOSTS; do
-  echo "0.${h#h}0 0.${h#h}0 0.${h#h}0 1/100 100" | on "$h" tee /run/loadavg >/dev/null
-  on "$h" mount --bind /run/loadavg /proc/loadavg
-done
-sleep 6 # every host reports at least every five seconds
+idle
+loads 0.10 0.20 0.30
+known_loads() {
+  local l
+  for l in 0.10 0.20 0.30; do on h1 queue hosts | awk -v l=$l '$3 == l { n = 1 } END { exit !n }' || return 1; done
+}
+until_ok 20 "the loads to be known" known_loads || exit 1
 shares loads 1:1:1
-for h in $HOSTS; do on "$h" umount /proc/loadavg; done
+loads 0.00 0.00 0.00
 configured() { # EXPR...: each holds for one host
   local e
   for e in "$@"; do [ "$(on h1 queue hosts -R "$e" --json | grep -c '"name": "h')" = 1 ] || return 1; done
@@ -92,19 +117,23 @@ default() { [ "$(on h1 queue hosts -R "power==1 && cores==$(nproc)" --json | gre
 for what in cores power; do
   for k in 1 2 4; do configure "h$((k - k / 4))" "$what = $k"; done
   until_ok 20 "$what to be known" configured "$what==1" "$what==2" "$what==4" || exit 1
+  idle
   shares "$what" 1:2:4
   for h in $HOSTS; do configure "$h" ''; done
   until_ok 20 "$what to be forgotten" default || exit 1
 done
+unload
+trap - EXIT
 
 on h1 python3 "$B/launch.py" -n "$n" 'named=queue -h h2 -- /bin/true' 'any=queue -h + -- /bin/true' \
   'own=queue -h h1 -- /bin/true' | sed 's/^launch/place plus/'
 
 launches before
 plugged h3 0
-cut_at=$(now)
-launches black-hole
-known death-of-a-link "$cut_at" h3 down h1 h2
+at=$(now)
+launches black-hole &
+known unplugged "$at" h3 down h1 h2
+wait
 plugged h3 1
 back
 

@@ -234,7 +234,9 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
     };
     let need = hello.need.unwrap_or_default();
     let from_here = from.ip().to_canonical().is_loopback()
-        || std.local_addr().is_ok_and(|a| a.ip().to_canonical() == from.ip().to_canonical());
+        || std
+            .local_addr()
+            .is_ok_and(|a| a.ip().to_canonical() == from.ip().to_canonical());
     let Some((grant, granted)) = driver.grant(need.clone(), from_here).await else {
         return;
     };

@@ -1,8 +1,8 @@
 //! What local programs are told of all hosts, and of one that does not exist. Part of the engine; where
 //! something runs is decided in `choose.rs`.
 
-use super::choose::error;
 use super::grant::drained;
+use super::want::error;
 use super::{Engine, Now, wire};
 use std::time::Duration;
 use wire::{ErrorCode, HostInfo, HostState};

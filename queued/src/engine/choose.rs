@@ -9,17 +9,19 @@
 //! What goes out and comes in here may be lost, late, doubled or forged: the worst that can happen is a choice
 //! that is not the best one. The executing host grants.
 
-use super::explain::of_it;
-use super::fit::{Claim, Known, No, Terms, fit, never, there};
+use super::candidates::{Candidate, Taken, Tier};
+use super::fit::{Claim, No};
 use super::grant::Granting;
-use super::place::{View, draw_two, keeps_first, score, weight};
+use super::place::{draw_two, keeps_first, score, weight};
+use super::report::sane_load;
+use super::seen::Memory;
 use super::types::{AskId, Effect, Effects, Now};
 use super::wait::Queue;
+use super::want::{Target, Wanted};
 use super::{Engine, wire};
-use libqueue::expr::Expr;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use wire::{ErrorCode, HostState, Load, Need, Placed, gossip, reply};
+use wire::{ErrorCode, Load, Need, Placed, gossip, reply};
 
 #[cfg(test)]
 mod tests;
@@ -34,17 +36,6 @@ const WORD_USUAL: Duration = Duration::from_millis(4);
 const ROUNDS: u32 = 6;
 /// A word that comes later is none.
 const LATE: Duration = Duration::from_secs(2);
-/// A launch takes no longer to arrive; until then the host's word may not show it.
-const ARRIVES: Duration = Duration::from_millis(200);
-/// One that takes part in what a host has is most likely shown by what is heard of it so long after.
-const SHOWS: Duration = Duration::from_millis(20);
-/// A launch that no word of the host could show counts no longer than this.
-const FLIGHT: Duration = Duration::from_secs(10);
-/// Launches remembered for each host.
-const FLIGHTS: usize = 4096;
-/// What is known of a full host is asked again when it is older than this.
-const STALE: Duration = Duration::from_millis(100);
-
 /// What the engine remembers for placing.
 #[derive(Debug, Default)]
 pub(super) struct Placing {
@@ -54,7 +45,9 @@ pub(super) struct Placing {
     pub(super) queue: Queue,
     looks: BTreeMap<AskId, Look>,
     asked: BTreeMap<u64, Asked>,
-    seen: BTreeMap<String, Seen>,
+    pub(super) seen: Memory,
+    /// When what is old is thrown away.
+    tidy: Now,
 }
 
 /// A question that is on its way to a host.
@@ -64,51 +57,6 @@ struct Asked {
     host: String,
     number: u64,
     sent: Now,
-}
-
-/// What we know of a host beyond its reports.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// Whose: other keys are another host.
-    number: u64,
-    /// Launches that we handed to it, with what they need.
-    flights: VecDeque<(Now, Claim)>,
-    /// How long it takes to answer.
-    usual: Option<Duration>,
-    /// When it missed a word.
-    missed: Option<Now>,
-    /// Its last word.
-    word: Option<(Now, Load)>,
-    /// Launches for which it was drawn and that are not decided yet.
-    undecided: u32,
-}
-
-/// Where it may run, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    /// Anywhere.
-    Any,
-    /// There only.
-    Only(String),
-    /// There, or else anywhere.
-    Prefer(String),
-}
-
-/// What is asked for, understood.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    pub(super) target: Target,
-    /// Hosts that the asker just tried.
-    pub(super) avoid: Vec<String>,
-    pub(super) need: Need,
-    pub(super) expr: Option<Expr>,
-}
-
-impl Wanted {
-    /// Whether what holds for one holds for the other.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.target == other.target && self.need == other.need && self.avoid == other.avoid
-    }
 }
 
 /// A question for a host that is being answered.
@@ -129,6 +77,7 @@ pub(super) struct Look {
 #[derive(Debug)]
 struct Drawn {
     host: String,
+    number: u64,
     sent: Now,
     /// When it should have answered, if the other one did.
     due: Now,
@@ -166,102 +115,7 @@ impl Look {
     }
 }
 
-/// How good a host is for a request: of two kinds, the lesser one is taken first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Tier {
-    /// As good as it says.
-    Good,
-    /// It was not heard when it should have been.
-    Doubtful,
-    /// It was full when it was heard last.
-    Full,
-}
-
-/// A host that may be taken.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate<'a> {
-    pub(super) host: &'a str,
-    pub(super) tier: Tier,
-    pub(super) score: f64,
-}
-
-/// What others are about to take, for those who wait.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Taken {
-    /// By host.
-    pub(super) claims: BTreeMap<String, Claim>,
-    /// Hosts that are kept for somebody who came first.
-    pub(super) held: BTreeSet<String>,
-}
-
-impl Seen {
-    /// Its last word.
-    pub(super) fn word(&self) -> Option<(Now, Load)> {
-        self.word
-    }
-
-    /// Launches on their way to it, if it was heard at that time, for its score: how many, and their cores.
-    fn flights(&self, now: Now, heard: Option<Now>) -> (f64, u32) {
-        let under_way = |at: Now| now < at + ARRIVES || (heard.is_none_or(|h| h < at) && now < at + FLIGHT);
-        let f = self.flights.iter().rev().take_while(|(at, _)| under_way(*at));
-        let undecided = f64::from(self.undecided) / 2.0;
-        f.fold((undecided, 0), |(n, cores), (_, c)| {
-            (n + 1.0, c.cores.saturating_add(cores))
-        })
-    }
-
-    /// What they take there. `sure`: counted as long as they may not be shown; else only where nothing was heard
-    /// since, because to be told that a host is full when it is not is worse than to be refused there.
-    fn claims(&self, now: Now, heard: Option<Now>, sure: bool) -> Claim {
-        let hidden = |at: Now| heard.is_none_or(|h| h < at) && now < at + FLIGHT;
-        let unsure = |at: Now| now < at + ARRIVES && heard.is_none_or(|h| h < at + SHOWS);
-        let f = self
-            .flights
-            .iter()
-            .rev()
-            .take_while(|(at, _)| hidden(*at) || (sure && unsure(*at)));
-        f.map(|(_, c)| *c).fold(Claim::default(), Claim::and)
-    }
-}
-
 impl Placing {
-    /// What we know of a host with this number beyond its reports.
-    pub(super) fn seen(&self, host: &str, number: u64) -> Option<&Seen> {
-        self.seen.get(host).filter(|s| s.number == number)
-    }
-
-    fn seen_mut(&mut self, host: &str, number: u64) -> &mut Seen {
-        if self.seen.get(host).is_none_or(|s| s.number != number) {
-            let new = Seen {
-                number,
-                ..Seen::default()
-            };
-            self.seen.insert(host.to_owned(), new);
-        }
-        self.seen.entry(host.to_owned()).or_default()
-    }
-
-    /// A host was drawn for one more launch, or that was decided.
-    fn undecided(&mut self, host: &str, more: bool) {
-        if let Some(s) = self.seen.get_mut(host) {
-            s.undecided = if more {
-                s.undecided + 1
-            } else {
-                s.undecided.saturating_sub(1)
-            };
-        }
-    }
-
-    /// A launch that we handed to `host` is there.
-    pub(super) fn arrived(&mut self, host: &str, need: &Need) {
-        let Some(s) = self.seen.get_mut(host) else { return };
-        let claim = Claim::of(need);
-        if let Some((_, c)) = s.flights.iter_mut().find(|(_, c)| *c == claim) {
-            // For the score it goes on counting as it would elsewhere.
-            *c = Claim::default();
-        }
-    }
-
     /// What those who wait are about to take.
     pub(super) fn taken(&self) -> Taken {
         let mut taken = Taken {
@@ -275,6 +129,12 @@ impl Placing {
             }
         }
         taken
+    }
+
+    /// Whether nothing is under way.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.looks.is_empty() && self.seen.is_idle()
     }
 
     /// When something is due.
@@ -304,126 +164,6 @@ impl Engine {
         } else {
             self.look(now, Look::new(ask, wanted, None), out);
         }
-    }
-
-    /// Makes sense of what is asked for.
-    pub(super) fn understand(&self, place: wire::Place) -> Result<Wanted, wire::Error> {
-        if self.expelled {
-            let (n, c) = (&self.own.name, &self.cluster);
-            let text =
-                format!("this host, {n}, was removed from cluster {c}: join it again (queued join TOKEN)");
-            return Err(error(ErrorCode::Denied, text));
-        }
-        let need = place.need.unwrap_or_default();
-        let expr = match need.expr.trim() {
-            "" => None,
-            e => Some(Expr::parse(e).map_err(|e| error(ErrorCode::BadRequest, format!("-R: {e}")))?),
-        };
-        let target = if place.host.is_empty() || place.host == "+" {
-            Target::Any
-        } else {
-            match (self.spelled(&place.host), place.prefer) {
-                (Some(h), false) => Target::Only(h),
-                (Some(h), true) if !place.avoid.contains(&h) => Target::Prefer(h),
-                (_, true) => Target::Any,
-                (None, false) => return Err(self.no_such_host(&place.host)),
-            }
-        };
-        Ok(Wanted {
-            target,
-            avoid: place.avoid,
-            need,
-            expr,
-        })
-    }
-
-    /// The name of a host as the cluster spells it.
-    fn spelled(&self, name: &str) -> Option<String> {
-        let mut all = std::iter::once(&self.own.name).chain(self.peers.keys());
-        let exact = all.clone().find(|n| *n == name);
-        exact
-            .or_else(|| all.find(|n| n.eq_ignore_ascii_case(name)))
-            .cloned()
-    }
-
-    /// How a host stands to a request.
-    pub(super) fn judge_host<'a>(
-        &self,
-        now: Now,
-        h: &Known<'a>,
-        w: &Wanted,
-        taken: Option<&Taken>,
-    ) -> Result<Candidate<'a>, No> {
-        let named = matches!(&w.target, Target::Only(n) if n == h.name);
-        there(h, named && !h.own)?;
-        let heard = h.load.map(|(at, _)| at);
-        let mut before = h
-            .seen
-            .map(|s| s.claims(now, heard, taken.is_some()))
-            .unwrap_or_default();
-        if let Some(t) = taken {
-            before = before.and(t.claims.get(h.name).copied().unwrap_or_default());
-            if t.held.contains(h.name) {
-                return Err(No::new(ErrorCode::Full, "is kept for a request that came first"));
-            }
-        }
-        let terms = Terms {
-            named,
-            from_here: h.own,
-            before,
-        };
-        let silent = h
-            .seen
-            .and_then(|s| s.missed)
-            .is_some_and(|m| heard.is_none_or(|h| h <= m));
-        let tier = match fit(h, &w.need, w.expr.as_ref(), terms) {
-            Ok(()) if silent || matches!(h.state, HostState::Suspect | HostState::Unknown) => Tier::Doubtful,
-            Ok(()) => Tier::Good,
-            // It may have changed since; its word decides. Who waits is told when it did.
-            Err(no) if no.is_full() && taken.is_none() && !h.own && h.age(now) > STALE => Tier::Full,
-            // Why it is drained it says itself.
-            Err(no) if no.code == ErrorCode::Draining && named && taken.is_none() && !h.own => Tier::Full,
-            Err(no) => return Err(no),
-        };
-        Ok(Candidate {
-            host: h.name,
-            tier,
-            score: score(&self.view(now, h), w.need.cores).value,
-        })
-    }
-
-    /// What the score of a host is made from.
-    pub(super) fn view(&self, now: Now, h: &Known<'_>) -> View {
-        let heard = h.load.map(|(at, _)| at);
-        let (flights, flight_cores) = h.seen.map(|s| s.flights(now, heard)).unwrap_or_default();
-        View {
-            load: h.now(),
-            power: h.power(),
-            flights,
-            flight_cores,
-        }
-    }
-
-    /// All hosts that may be taken, and why the others not.
-    pub(super) fn candidates<'a>(
-        &'a self,
-        now: Now,
-        w: &Wanted,
-        taken: Option<&Taken>,
-    ) -> (Vec<Candidate<'a>>, Vec<(String, No)>) {
-        let (mut good, mut no) = (Vec::new(), Vec::new());
-        let judge = |h: Known<'a>| match self.judge_host(now, &h, w, taken) {
-            Ok(c) => good.push(c),
-            Err(n) => no.push((h.name.to_owned(), n)),
-        };
-        match &w.target {
-            Target::Only(name) => self.known(now, name).into_iter().for_each(judge),
-            Target::Any | Target::Prefer(_) => {
-                let avoid = |h: &Known<'_>| w.avoid.iter().any(|a| a == h.name);
-                self.all_known(now).filter(|h| !avoid(h)).for_each(judge);
-            }
-        }
-        (good, no)
     }
 
     /// Looks for a host: takes one, or asks two.
@@ -457,7 +197,8 @@ impl Engine {
         let drawn: Vec<String> = drawn.into_iter().map(|i| good[i].host.to_owned()).collect();
         self.rng = rng;
         let rounds = if tier == Tier::Doubtful { 1 } else { ROUNDS };
-        let straight = none_left || look.round >= rounds || (drawn.len() == 1 && tier != Tier::Full);
+        let straight =
+            none_left || look.round >= rounds || (drawn.len() == 1 && look.round == 0 && tier != Tier::Full);
         match drawn.first() {
             Some(first) if straight => {
                 let first = first.clone();
@@ -473,26 +214,26 @@ impl Engine {
         look.drawn.clear();
         for host in hosts {
             let mut drawn = Drawn {
+                number: self.own.number(),
                 sent: now,
                 due: now,
                 word: None,
                 host,
             };
             if drawn.host == self.own.name {
-                self.placing.seen_mut(&drawn.host, self.own.number());
-                let word = self.word(now, self.own.number(), 0, &look.wanted.need);
+                let word = self.word(now, drawn.number, 0, &look.wanted.need);
                 drawn.word = Some(verdict(&word));
             } else if let Some(p) = self.peers.get(&drawn.host) {
-                let number = p.host.number();
+                drawn.number = p.host.number();
                 let id = self.rng.next();
-                let usual = self.placing.seen_mut(&drawn.host, number).usual;
+                let usual = self.placing.seen.of(now, drawn.number).usual;
                 drawn.due = now + (usual.unwrap_or(WORD_USUAL) * 3).clamp(WORD_MIN, WORD_MAX);
                 self.placing.asked.insert(
                     id,
                     Asked {
                         look: look.ask,
                         host: drawn.host.clone(),
-                        number,
+                        number: drawn.number,
                         sent: now,
                     },
                 );
@@ -502,7 +243,7 @@ impl Engine {
                     message: gossip::Kind::Ask(wire::Ask { id, need }),
                 });
             }
-            self.placing.undecided(&drawn.host, true);
+            self.placing.seen.undecided(now, drawn.number, true);
             look.drawn.push(drawn);
         }
         self.decide(now, look, out);
@@ -515,7 +256,7 @@ impl Engine {
             return;
         }
         for d in &look.drawn {
-            self.placing.undecided(&d.host, false);
+            self.placing.seen.undecided(now, d.number, false);
         }
         let mut best: Option<(f64, String)> = None;
         for d in std::mem::take(&mut look.drawn) {
@@ -534,9 +275,7 @@ impl Engine {
                     look.no.insert(d.host, no);
                 }
                 None => {
-                    if let Some(p) = self.peers.get(&d.host) {
-                        self.placing.seen_mut(&d.host, p.host.number()).missed = Some(now);
-                    }
+                    self.placing.seen.of(now, d.number).missed = Some(now);
                     look.silent.push(d.host);
                 }
             }
@@ -565,13 +304,8 @@ impl Engine {
             local,
         };
         if !look.wanted.need.look {
-            let seen = self.placing.seen_mut(host, to.number());
-            while seen.flights.len() >= FLIGHTS
-                || seen.flights.front().is_some_and(|(at, _)| now > *at + FLIGHT)
-            {
-                seen.flights.pop_front();
-            }
-            seen.flights.push_back((now, Claim::of(&look.wanted.need)));
+            let number = to.number();
+            self.placing.seen.of(now, number).sent(now, &look.wanted.need);
         }
         if let Some(n) = look.waiter {
             self.placing.queue.remove(n);
@@ -610,13 +344,11 @@ impl Engine {
             return;
         };
         let Some(load) = word.load else { return };
-        let seen = self.placing.seen_mut(&a.host, a.number);
-        let took = now.saturating_sub(a.sent);
-        seen.usual = Some(seen.usual.map_or(took, |u| (u * 3 + took) / 4));
-        seen.missed = None;
+        let load = sane_load(load);
         // What we sent there we know better ourselves.
         let starts = (load.starts - f64::from(word.yours) / 2.0).max(0.0);
-        seen.word = Some((now, Load { starts, ..load }));
+        let seen = self.placing.seen.of(now, a.number);
+        seen.answered(now, now.saturating_sub(a.sent), Load { starts, ..load });
         let Some(mut look) = self.placing.looks.remove(&a.look) else {
             return;
         };
@@ -648,52 +380,23 @@ impl Engine {
                 self.decide(now, look, out);
             }
         }
-        let Self {
-            placing, peers, own, ..
-        } = self;
-        if placing.asked.len() > 64 {
-            placing.asked.retain(|_, a| now < a.sent + LATE);
-        }
-        if placing.seen.len() > peers.len() + 1 {
-            placing
-                .seen
-                .retain(|n, _| *n == own.name || peers.contains_key(n));
+        if now >= self.placing.tidy {
+            self.placing.tidy = now + LATE;
+            self.placing.asked.retain(|_, a| now < a.sent + LATE);
+            self.placing.seen.tidy(now);
         }
         self.tidy_grants(now);
         self.serve_queue(now, news, out);
     }
 
     /// Whoever asked this is no longer there.
-    pub(super) fn gone(&mut self, ask: AskId) {
+    pub(super) fn gone(&mut self, now: Now, ask: AskId) {
         if let Some(look) = self.placing.looks.remove(&ask) {
             for d in &look.drawn {
-                self.placing.undecided(&d.host, false);
+                self.placing.seen.undecided(now, d.number, false);
             }
         }
         self.placing.queue.forget(ask);
-    }
-
-    /// What no host could do even if it were empty is said at once.
-    pub(super) fn impossible(&self, now: Now, w: &Wanted) -> Option<wire::Error> {
-        if w.need.look || (w.expr.is_none() && Claim::of(&w.need) == Claim::of(&Need::default())) {
-            return None;
-        }
-        if let Target::Only(name) = &w.target {
-            let h = self.known(now, name)?;
-            let text = never(&h, &w.need, w.expr.as_ref())?;
-            return Some(error(
-                ErrorCode::Unfit,
-                format!("{name} cannot do that: {}", of_it(&text)),
-            ));
-        }
-        let all: Vec<Known<'_>> = self.all_known(now).collect();
-        if all
-            .iter()
-            .any(|h| h.facts.is_none() || never(h, &w.need, w.expr.as_ref()).is_none())
-        {
-            return None;
-        }
-        Some(self.nearest(&all, w))
     }
 }
 
@@ -711,12 +414,4 @@ fn verdict(word: &wire::Word) -> Result<(), No> {
 /// Answers a question.
 pub(super) fn answer(ask: AskId, reply: reply::Kind, out: &mut Effects) {
     out.push(Effect::Answer { ask, reply });
-}
-
-/// A failure, for people and programs.
-pub(super) fn error(code: ErrorCode, text: String) -> wire::Error {
-    wire::Error {
-        code: code as i32,
-        text,
-    }
 }

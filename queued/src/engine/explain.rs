@@ -1,10 +1,11 @@
 //! How the hosts are judged for a command, for people; and why none will do. Part of the engine; decides nothing:
 //! it asks those who do.
 
-use super::choose::{Candidate, Target, Tier, Wanted, error};
+use super::candidates::{Candidate, Tier};
 use super::fit::{Known, No, distance, never};
 use super::place::{FORMULA, chances, score};
 use super::types::Now;
+use super::want::{Target, Wanted, error};
 use super::{Engine, wire};
 use libqueue::size;
 use std::collections::BTreeMap;
@@ -38,8 +39,8 @@ impl Engine {
                 None => good
                     .iter()
                     .find(|c| c.host == h.name)
-                    .filter(|c| c.tier == Tier::Full)
-                    .map(|_| "is full".into())
+                    .and_then(|c| c.doubt.as_ref())
+                    .map(|no| no.text.clone())
                     .unwrap_or_default(),
             };
             Judged {
@@ -72,7 +73,7 @@ impl Engine {
         }
         let may: Vec<&str> = hosts
             .iter()
-            .filter(|h| h.chance > 0.0)
+            .filter(|h| h.no.is_empty())
             .map(|h| h.host.as_str())
             .collect();
         match (&w.target, &may[..]) {
@@ -84,13 +85,12 @@ impl Engine {
                 may.len()
             ),
             (_, []) => {
-                let (_, no) = self.candidates(now, w, None);
-                let full = |h: &&Judged| h.no == "is full";
-                let e = if no.is_empty() && hosts.iter().any(|h| full(&h)) {
-                    "all hosts are full".to_owned()
-                } else {
-                    self.no_host(now, w, &no).text
-                };
+                let (good, mut no) = self.candidates(now, w, None);
+                no.extend(
+                    good.into_iter()
+                        .filter_map(|c| Some((c.host.to_owned(), c.doubt?))),
+                );
+                let e = self.no_host(now, w, &no).text;
                 if wait { format!("it waits: {e}") } else { e }
             }
         }
@@ -100,15 +100,12 @@ impl Engine {
     pub(super) fn no_host(&self, _now: Now, w: &Wanted, no: &[(String, No)]) -> wire::Error {
         if let (Target::Only(_), [(host, no)]) = (&w.target, no) {
             let hint = match no.code {
-                ErrorCode::NotReady if *host == self.own.name => {
-                    ": start it there (systemctl start queue-exec, or `queued run` anew)"
-                }
                 ErrorCode::HostDown if no.text == "does not answer" => {
                     ": is it on, and does queued run there?"
                 }
                 _ => "",
             };
-            return error(no.code, format!("{host} {}{hint}", no.text));
+            return error(no.code, format!("{}{hint}", no.of(host)));
         }
         let tried = match w.avoid.len() {
             0 => String::new(),
@@ -116,13 +113,8 @@ impl Engine {
         };
         let code = [ErrorCode::Full, ErrorCode::Draining, ErrorCode::Unfit];
         let Some(code) = code.into_iter().find(|c| no.iter().any(|(_, n)| n.code == *c)) else {
-            if !self.monitor && self.peers.is_empty() {
-                let text = format!(
-                    "{} starts nothing: queue-exec does not run: start it there (systemctl start queue-exec, or \
-                     `queued run` anew)",
-                    self.own.name
-                );
-                return error(ErrorCode::NoHost, text);
+            if let ([(host, no)], true) = (no, self.peers.is_empty()) {
+                return error(ErrorCode::NoHost, no.of(host));
             }
             let text = format!(
                 "no host answers ({} in cluster {}{tried}): queue hosts shows why",

@@ -1,13 +1,16 @@
 //! Whether a host can take a command at all: one answer for who looks for a host, for the host that grants, and
 //! for `queue explain`. Part of the engine; knows nothing about who is better.
 
-use super::choose::Seen;
+use super::seen::Seen;
 use super::{Engine, Now, Peer, wire};
 use libqueue::expr::{Expr, Sight};
 use libqueue::resources::{lacks, lookup};
 use std::cell::Cell;
 use std::time::Duration;
 use wire::{ErrorCode, Facts, HostState, Load, Need};
+
+/// Why nothing runs on a host whose daemon is there.
+const NO_MONITOR: &str = "starts nothing: queue-exec does not run there";
 
 /// Why a host is out of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,16 @@ impl No {
             code,
             text: text.into(),
         }
+    }
+
+    /// The whole sentence.
+    pub(super) fn of(&self, host: &str) -> String {
+        if self.text == NO_MONITOR {
+            return format!(
+                "queue-exec on {host} does not run: start it there (systemctl start queue-exec, or `queued run` anew)"
+            );
+        }
+        format!("{host} {}", self.text)
     }
 
     /// Nothing was wrong with the host but that others have what is needed: it may change any moment.
@@ -145,10 +158,7 @@ pub(super) fn there(h: &Known<'_>, named: bool) -> Result<(), No> {
         HostState::Unknown | HostState::Suspect | HostState::Up => match h.load {
             _ if named => Ok(()),
             None => Err(No::new(ErrorCode::NotReady, "has not said yet how it is")),
-            Some((_, l)) if l.cores == 0 => Err(No::new(
-                ErrorCode::NotReady,
-                "starts nothing: queue-exec does not run there",
-            )),
+            Some((_, l)) if l.cores == 0 => Err(No::new(ErrorCode::NotReady, NO_MONITOR)),
             Some(_) => Ok(()),
         },
     }
@@ -262,9 +272,9 @@ impl Engine {
     }
 
     fn known_peer<'a>(&'a self, name: &'a str, p: &'a Peer) -> Known<'a> {
-        let seen = self.placing.seen(name, p.host.number());
+        let seen = self.placing.seen.get(p.host.number());
         // Whichever came last; it may have joined again since.
-        let load = match (p.load, seen.and_then(Seen::word)) {
+        let load = match (p.load, seen.and_then(|s| s.word)) {
             (Some(r), Some(w)) if w.0 > r.0 => Some(w),
             (r, w) => r.or(w),
         };
@@ -284,7 +294,7 @@ impl Engine {
         let (state, reason) = if self.monitor && !self.expelled {
             (HostState::Up, "")
         } else {
-            (HostState::Down, "starts nothing: queue-exec does not run")
+            (HostState::Down, NO_MONITOR)
         };
         Known {
             name: &self.own.name,
@@ -293,7 +303,7 @@ impl Engine {
             reason,
             load: self.load.is_some().then(|| (now, self.own_word(now))),
             facts: (self.facts.version != 0).then_some(&self.facts),
-            seen: self.placing.seen(&self.own.name, self.own.number()),
+            seen: self.placing.seen.get(self.own.number()),
         }
     }
 

@@ -13,7 +13,7 @@ use wire::{ErrorCode, Load, Need, reply};
 /// A grant that neither started nor was taken back counts no longer than this.
 const GRANT: Duration = Duration::from_secs(20);
 /// A launch that this host was asked about is expected for so long.
-const EXPECTED: Duration = Duration::from_millis(500);
+const EXPECTED: Duration = Duration::from_millis(200);
 /// What it needs is kept for it so long: of several who ask for the last core, one is told yes.
 const KEPT: Duration = Duration::from_millis(50);
 /// Launches that are expected at most: whoever asks without end does not matter beyond it.
@@ -22,7 +22,7 @@ const EXPECTED_MAX: usize = 1024;
 /// Time constant of the measured `running`.
 const MEASURED: Duration = Duration::from_secs(5);
 /// A command that ended at once counts so much of a task, and fades: many of them are work, too.
-const BRIEF: f64 = 0.5;
+const BRIEF: f64 = 0.4;
 
 /// Sessions and grants of this host.
 #[derive(Debug, Default)]
@@ -171,6 +171,9 @@ impl Engine {
 
     /// Whether a session may start here now; counted if so.
     pub(super) fn grant(&mut self, now: Now, ask: AskId, need: Need, from_here: bool, out: &mut Effects) {
+        if from_here && !need.look {
+            self.placing.seen.arrived(self.own.number(), &need);
+        }
         let reply = match self.may_start(now, &need, from_here, Claim::default()) {
             Ok(()) => {
                 if !need.look {
@@ -184,9 +187,6 @@ impl Engine {
     }
 
     fn count(&mut self, now: Now, ask: AskId, need: Need, from_here: bool) {
-        if from_here {
-            self.placing.arrived(&self.own.name, &need);
-        }
         let own = self.own.number();
         let g = &mut self.placing.granting;
         // Most likely the first one that came from there.
@@ -239,7 +239,7 @@ impl Engine {
     fn no_here(&self, no: &No) -> wire::Error {
         wire::Error {
             code: no.code as i32,
-            text: format!("{} {}", self.own.name, no.text),
+            text: no.of(&self.own.name),
         }
     }
 

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod answer;
+mod candidates;
 mod choose;
 mod explain;
 mod fit;
@@ -14,10 +15,12 @@ mod grant;
 mod herd;
 mod life;
 mod links;
+mod meet;
 mod members;
 pub(crate) mod place;
 mod report;
 pub(crate) mod rng;
+mod seen;
 #[cfg(test)]
 mod sim;
 mod swim;
@@ -26,6 +29,7 @@ mod tests;
 mod timers;
 pub(crate) mod types;
 mod wait;
+mod want;
 
 use libqueue::wire::{self, member};
 use rng::Rng;
@@ -297,7 +301,7 @@ impl Engine {
             Input::Ungrant { ask } => self.ungrant(now, ask),
             Input::Started { grant, session, need } => self.started(now, grant, session, need),
             Input::Ended { session } => self.ended(now, &session),
-            Input::Gone { ask } => self.gone(ask),
+            Input::Gone { ask } => self.gone(now, ask),
             Input::Drain(drain) => self.set_drain(now, drain, out),
             Input::Explain { ask, place } => {
                 let reply = self.explain(now, place);

@@ -9,11 +9,13 @@
 //!                         cores x power
 //! ```
 //!
-//! - `running`: tasks that run or want to, the host's own average over about five seconds, and a tenth of what
-//!   its 1-minute load average is above that: what was busy just now is likely to be again.
-//! - `starting`: what `running` cannot show yet. The host counts each start with `e^(-t / 3 s)`, and a launch
-//!   that it was asked about and that has not arrived as a half; to this comes what the asker itself handed out
-//!   and the host has not seen. Commands that end at once count here too, so they spread as well.
+//! - `running`: tasks that run or want to, the host's own average over about five seconds, less the part of it
+//!   that belongs to sessions that have ended since; and a tenth of what the 1-minute load average is above that:
+//!   what was busy just now is likely to be again.
+//! - `starting`: what that average cannot show yet. The sessions that began since; launches that the host was
+//!   asked about and that have not arrived, each as a half; commands that ended soon after their start, which fade
+//!   with `e^(-t / 3 s)`, so that what ends at once spreads, too; and what the asker himself sent there and the
+//!   host may not have seen.
 //! - `reserved`: cores that somebody asked for (`--cores`) beyond those in use: they are promised.
 //! - `idle`: sessions that only sit there (a shell) count a tenth: they may wake up.
 //! - `this`: the cores that this command asks for, at least 1: an idle host with 8 cores is better than an idle
@@ -29,7 +31,7 @@ use super::rng::Rng;
 use libqueue::wire::{Load, Term};
 use std::time::Duration;
 
-/// Time constant with which a start fades out of `starts`.
+/// Time constant with which a command that ended at once fades out of `starts`.
 pub(crate) const FADE: Duration = Duration::from_secs(3);
 /// Of the part of the 1-minute load average that is above the present one, so much counts.
 const PAST: f64 = 0.1;
@@ -141,11 +143,8 @@ impl Score {
             text,
         };
         let starting = match v.flights {
-            f if f > 0.0 => format!(
-                "{:.1} started there of late, {f:.0} on the way from here",
-                l.starts
-            ),
-            _ => format!("{:.1} started there of late", l.starts),
+            f if f > 0.0 => format!("{:.1} began there of late, {f:.1} on the way from here", l.starts),
+            _ => format!("{:.1} began there of late", l.starts),
         };
         vec![
             term(

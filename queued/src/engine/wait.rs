@@ -6,9 +6,11 @@
 //!
 //! Two that wait never take the same room: what one is about to take counts for the next.
 
-use super::choose::{Look, Taken, Wanted, answer};
+use super::candidates::Taken;
+use super::choose::{Look, answer};
 use super::fit::{Known, No, distance, never};
 use super::types::{AskId, Effect, Effects, Now};
+use super::want::Wanted;
 use super::{Engine, wire};
 use std::collections::BTreeMap;
 use std::time::Duration;

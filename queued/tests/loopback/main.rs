@@ -270,24 +270,37 @@ fn refusal(mut s: TcpStream) -> String {
     a.refused
 }
 
+/// A daemon that does not outlive its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_session_that_is_not_to_be_is_told_why() {
     let mut site = Site::new("h1");
     site.configure("spawn-exec = false");
     site.ok(&["init"]);
     // Without queue-exec it never says READY; it answers all the same.
-    let mut daemon = site
+    let daemon = site
         .command("queued", &["run"])
+        .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("queued");
+    let mut daemon = Ended(daemon);
     let hello = SessionHello {
         ticket: vec![1; 200],
         source_cert: vec![2; 200],
         need: None,
     };
     wait_for("the port", || TcpStream::connect(site.address()).is_ok());
-    assert!(refusal(session(&site, &hello)).contains("queue-exec on h1 does not run: start it"));
+    let text = refusal(session(&site, &hello));
+    assert!(text.contains("queue-exec") && text.contains("start it"), "{text}");
     wait_for("the socket", || !site.hosts().is_empty());
     let own = site.host("h1").expect("itself");
     assert!(
@@ -296,8 +309,8 @@ fn a_session_that_is_not_to_be_is_told_why() {
     );
     let place = request::Kind::Place(Place::default());
     assert!(matches!(site.ask(place), Some(reply::Kind::Error(e)) if e.code() == ErrorCode::NoHost));
-    daemon.kill().expect("a kill");
-    daemon.wait().expect("its end");
+    daemon.0.kill().expect("a kill");
+    daemon.0.wait().expect("its end");
     site.configure("");
     site.start();
     let text = refusal(session(&site, &hello));

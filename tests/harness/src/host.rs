@@ -167,5 +167,8 @@ impl<'a> Host<'a> {
 
 /// The text of `/proc/loadavg`: so many tasks run, rounded, beside the one that reads it.
 pub(crate) fn loadavg(value: f64) -> String {
-    format!("{value:.2} {value:.2} {value:.2} {:.0}/100 100\n", value.round() + 1.0)
+    format!(
+        "{value:.2} {value:.2} {value:.2} {:.0}/100 100\n",
+        value.round() + 1.0
+    )
 }

@@ -41,8 +41,10 @@ fn herd(seed: u64, hosts: usize, each: usize, work: Work, gap: Duration, words: 
     (mean, worst as f64 / mean, worst)
 }
 
-#[test]
-fn many_launchers_do_not_herd() {
+const LONG: Work = Work::Sleep(Duration::from_secs(600));
+const SHORT: Work = Work::Sleep(Duration::from_millis(2));
+
+fn herd_rows(rows: &[(usize, usize, Work, Duration, &str)]) {
     row!(
         "{:<44} {:>6} {:>6} {:>10}",
         "30 launchers that look at once, on",
@@ -50,23 +52,32 @@ fn many_launchers_do_not_herd() {
         "worst",
         "worst/mean"
     );
-    let long = Work::Sleep(600 * SEC);
-    let short = Work::Sleep(2 * MS);
-    let cpu = Work::Cpu(1.0);
-    for (hosts, each, work, gap, what) in [
-        (10, 20, long, 200 * MS, "10 hosts, what lasts"),
-        (10, 20, short, 200 * MS, "10 hosts, what ends at once"),
-        (10, 40, cpu, SEC, "10 hosts, 1 s of a core each"),
-        (1000, 1000, long, 20 * MS, "1000 hosts, what lasts"),
-        (1000, 1000, short, 20 * MS, "1000 hosts, what ends at once"),
-    ] {
+    for (hosts, each, work, gap, what) in rows {
         for words in [true, false] {
-            let (mean, ratio, worst) = herd(7, hosts, each, work, gap, words);
-            let what = format!("{what}{}", if words { "" } else { ", no words" });
+            let (mean, ratio, worst) = herd(7, *hosts, *each, *work, *gap, words);
+            let what = format!("{what}{}", if words { "" } else { ", nobody asked" });
             row!("{what:<44} {mean:>6.1} {worst:>6} {ratio:>10.2}");
             assert!(!words || ratio <= 1.25, "{what}: {ratio}");
         }
     }
+}
+
+#[test]
+fn many_launchers_do_not_herd() {
+    herd_rows(&[
+        (10, 20, LONG, 200 * MS, "10 hosts, what lasts"),
+        (10, 20, SHORT, 200 * MS, "10 hosts, what ends at once"),
+        (10, 40, Work::Cpu(1.0), SEC, "10 hosts, 1 s of a core each"),
+    ]);
+}
+
+#[test]
+#[ignore = "takes a minute: bench/placement.sh"]
+fn many_launchers_do_not_herd_on_1000_hosts() {
+    herd_rows(&[
+        (1000, 1000, LONG, 20 * MS, "1000 hosts, what lasts"),
+        (1000, 1000, SHORT, 20 * MS, "1000 hosts, what ends at once"),
+    ]);
 }
 
 fn share(kinds: &[Kind], work: Work, n: usize, gap: Duration) -> Vec<usize> {
@@ -139,7 +150,10 @@ fn sizes(name: &str, rng: &mut Rng) -> f64 {
     }
 }
 
-fn workload(hosts: usize, size: &str, load: f64, chooser: Chooser, jobs: usize) -> (f64, f64) {
+const SIZES: [&str; 3] = ["exponential, 1 s", "exponential, 10 s", "Pareto 1.5"];
+
+/// Mean slowdown of commands that arrive by chance.
+fn workload(hosts: usize, size: &str, load: f64, chooser: Chooser, jobs: usize) -> f64 {
     let kinds: Vec<Kind> = (0..hosts)
         .map(|i| Kind {
             cores: [1, 2, 4, 8][i % 4],
@@ -169,8 +183,7 @@ fn workload(hosts: usize, size: &str, load: f64, chooser: Chooser, jobs: usize) 
     w.slowdown(Duration::from_secs_f64(at / 5.0))
 }
 
-#[test]
-fn better_than_the_simple_ones() {
+fn workload_rows(all: &[(usize, usize)], sizes: &[&str], loads: &[f64]) {
     let rivals = [Chooser::Random, Chooser::RoundRobin, Chooser::LoadAverage];
     row!(
         "{:<44} {:>8} {:>8} {:>8} {:>8}",
@@ -180,17 +193,48 @@ fn better_than_the_simple_ones() {
         "robin",
         "loadavg"
     );
-    let (few, many) = (4_000, 8_000);
-    for (hosts, jobs) in [(10, few), (100, many)] {
-        for size in ["exponential, 1 s", "exponential, 10 s", "Pareto 1.5"] {
-            for load in [0.5, 0.7, 0.9] {
-                let (ours, _) = workload(hosts, size, load, Chooser::Ours, jobs);
-                let others = rivals.map(|c| workload(hosts, size, load, c, jobs).0);
+    for (hosts, jobs) in all {
+        for size in sizes {
+            for load in loads {
+                let ours = workload(*hosts, size, *load, Chooser::Ours, *jobs);
+                let others = rivals.map(|c| workload(*hosts, size, *load, c, *jobs));
                 let what = format!("{hosts} hosts, {size}, load {load}");
                 let [a, b, c] = others;
-                row!("{what:<44} {ours:>8.2} {a:>8.2} {b:>8.2} {c:>8.2}");
+                row!("{what:<48} {ours:>7.2} {a:>8.2} {b:>8.2} {c:>8.2}");
                 assert!(others.iter().all(|o| ours < *o), "{what}: {ours} {others:?}");
             }
         }
+    }
+}
+
+#[test]
+fn better_than_the_simple_ones() {
+    workload_rows(&[(10, 1500)], &SIZES, &[0.7, 0.9]);
+}
+
+#[test]
+#[ignore = "takes minutes: bench/placement.sh"]
+fn better_than_the_simple_ones_for_long() {
+    workload_rows(&[(10, 30_000), (100, 60_000)], &SIZES, &[0.5, 0.7, 0.9]);
+}
+
+/// How long the choice itself takes.
+#[test]
+#[ignore = "a figure: bench/placement.sh"]
+#[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
+fn time_of_a_choice() {
+    row!("{:<44} {:>8}", "time to draw and ask, hosts", "us");
+    for hosts in [3, 100, 1000] {
+        let mut w = World::new(7, &equal(hosts, 4), 1);
+        w.run(5 * SEC);
+        let e = &mut w.machines[0].engine;
+        let start = std::time::Instant::now();
+        for i in 0..1000 {
+            let mut out = Effects::default();
+            e.place(5 * SEC, i + 1, Place::default(), &mut out);
+            e.gone(5 * SEC, i + 1);
+        }
+        let took = start.elapsed() / 1000;
+        row!("{hosts:<44} {:>8}", took.as_micros());
     }
 }
