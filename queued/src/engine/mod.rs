@@ -15,7 +15,6 @@ mod grant;
 mod herd;
 mod life;
 mod links;
-mod meet;
 mod members;
 pub(crate) mod place;
 mod report;
