@@ -15,6 +15,7 @@ mod grant;
 mod herd;
 mod life;
 mod links;
+mod meet;
 mod members;
 pub(crate) mod place;
 mod report;
