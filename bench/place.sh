@@ -59,7 +59,7 @@ shares() { # NAME WEIGHTS: 200 launches at once, and how far the worst share is 
           want = 200 * w[i] / whole; off = (got["h" i] - want) / want; off = off < 0 ? -off : off
           if (off > worst) worst = off
         }
-        printf "place shares name=%s weights=%s h1=%d h2=%d h3=%d off_pct=%.0f fail=%d\n",
+        printf "place shares case=%s weights=%s h1=%d h2=%d h3=%d off_pct=%.0f fail=%d\n",
           name, weights, got["h1"], got["h2"], got["h3"], worst * 100, fail
       }'
 }
@@ -69,7 +69,7 @@ launches() { # NAME: N launches one after the other
   python3 - "$1" "$json" <<'E'
 import json, sys
 t = sorted(json.load(open(sys.argv[2]))[sys.argv[1]])
-print(f'place launches name={sys.argv[1]} n={len(t)} p50_ms={t[len(t)//2]*1e3:.2f} max_ms={t[-1]*1e3:.2f}')
+print(f'place launches case={sys.argv[1]} n={len(t)} p50_ms={t[len(t)//2]*1e3:.2f} max_ms={t[-1]*1e3:.2f}')
 E
   grep -q 'fail=0' "$QB/shared/place.txt" || { cat "$QB/shared/place.txt" >&2; exit 1; }
 }
@@ -126,7 +126,7 @@ unload
 trap - EXIT
 
 on h1 python3 "$B/launch.py" -n "$n" 'named=queue -h h2 -- /bin/true' 'any=queue -h + -- /bin/true' \
-  'own=queue -h h1 -- /bin/true' | sed 's/^launch/place plus/'
+  'own=queue -h h1 -- /bin/true' | sed 's/^launch /place plus peer=/'
 
 launches before
 plugged h3 0
@@ -147,7 +147,7 @@ plugged h1 0
 plugged h1 1
 at=$(now)
 back
-echo "place known what=healed seconds=$(seconds "$at") failed=$(($(cat "$QB/shared/busy1") + $(cat "$QB/shared/busy2")))"
+echo "place known what=healed seconds=$(seconds "$at") fail=$(($(cat "$QB/shared/busy1") + $(cat "$QB/shared/busy2")))"
 
 at=$(now)
 on h3 queue drain h3 >/dev/null

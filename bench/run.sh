@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh [-q] [OUTDIR]
 # Measures Queue and its peers (rsh, ssh with a warm master, ssh) side by side on three hosts made of namespaces, and
-# prints the figures against what must be reached. Takes about ten minutes; -q: one, to see that it works.
+# prints the figures against what must be reached. Takes about twelve minutes; -q: one, to see that it works.
 #
 # Needs root, and Debian's packages below (installed if absent; the servers of rsh are among them, which Debian starts
 # at once: not for a machine that others reach). PAM is off for all but ssh, whose server has it on
@@ -25,8 +25,8 @@ mkdir -p "$out" "$QB" || exit 1
 exec 9>"$QB/lock"
 flock -n 9 || die "another run is at work in $QB"
 export QB_PATIENCE=${QB_PATIENCE:-60}
-n=400 keys=2000 rounds=3 bytes=$((2 << 30)) still=60
-[ -n "$quick" ] && { n=40 keys=200 rounds=1 bytes=$((128 << 20)) still=5 QB_PATIENCE=0; }
+n=400 keys=2000 rounds=3 bytes=$((2 << 30)) still=60 cut=30
+[ -n "$quick" ] && { n=40 keys=200 rounds=1 bytes=$((128 << 20)) still=5 cut=8 QB_PATIENCE=0; }
 
 make -s install PREFIX="$QB/queue" ${BUILT:+BUILT="$BUILT" -o build} >/dev/null || die "the build failed"
 # Processes that the hosts keep must not keep the lock.
@@ -46,8 +46,9 @@ run footprint bench/footprint.sh -s $still
 run launch bench/launch.sh -n $n local rsh ssh-mux ssh queue
 run echo bench/echo.sh -n $keys -r $rounds local ssh queue
 run throughput bench/throughput.sh -b $bytes -r $rounds ssh ssh-gcm rsh queue
+run place bench/place.sh -n $((n / 2)) -s $cut
 {
   echo
   printf '%s, %d cores, Linux %s, %s; PAM off in Queue\n' "$(date -u +%F)" "$(nproc)" "$(uname -r)" "$(ssh -V 2>&1)"
-  python3 bench/table.py "$out"/{footprint,launch,echo,throughput}.txt
+  python3 bench/table.py "$out"/{footprint,launch,echo,throughput,place}.txt
 } | tee "$out/table.txt"

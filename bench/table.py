@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""table.py FILE...   the figures of launch.sh, echo.sh, throughput.sh and footprint.sh beside what must be reached"""
+"""table.py FILE...   the figures of launch.sh, echo.sh, throughput.sh, footprint.sh and place.sh beside what must be reached"""
 import statistics, sys
 
 rows = []
 for path in sys.argv[1:]:
     for line in open(path):
         words = line.split()
-        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory') and len(words) > 2:
+        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory', 'place') and len(words) > 2:
             rows.append((words[0], words[1], dict(w.split('=', 1) for w in words[2:] if '=' in w)))
 
 def get(kind, name, key, **where):
@@ -55,6 +55,17 @@ absolute('the same with sessions kept ready', max(waiting, default=None), 'MiB',
 for key in ('pss_MiB', 'rss_MiB'):
     v = [get('memory', n, key) for n in ('session', 'init')]
     absolute('memory of a session with its init', sum(v) if None not in v else None, 'MiB', 3, key[:3].capitalize())
+
+for name, limit in (('idle', 15), ('loads', 20), ('cores', 20), ('power', 20)):
+    weights = {d['weights'] for k, w, d in rows if (k, w, d.get('case')) == ('place', 'shares', name)}
+    absolute(f'200 launches at once, {name}: off', get('place', 'shares', 'off_pct', case=name), '%', limit, ' '.join(weights))
+plus = [get('place', 'plus', 'p50_ms', peer=p) for p in ('any', 'named')]
+absolute('launch on + over a named host, p50', plus[0] - plus[1] if None not in plus else None, 'ms', 0.5)
+ratio('launch p50, a host of 3 a black hole', get('place', 'launches', 'p50_ms', case='black-hole'), 'ms', 'before',
+      get('place', 'launches', 'p50_ms', case='before'), 1.15)
+absolute('slowest of those', get('place', 'launches', 'max_ms', case='black-hole'), 'ms', 1000)
+for what, limit in (('unplugged', 10), ('killed', 10), ('stopped', 1), ('drained', 1), ('returned', 10), ('healed', 10)):
+    absolute(f'known everywhere: {what}', get('place', 'known', 'seconds', what=what), 's', limit)
 
 head = ('what', 'queue', 'peer', 'ratio', 'must be', 'reached')
 width = [max(len(r[i]) for r in [head, *out]) for i in range(6)]
