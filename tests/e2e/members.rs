@@ -260,22 +260,25 @@ fn removed_and_joined_again(c: &Cluster) -> Result<()> {
     let keys = |k: usize| c.host(k).read("/var/lib/queue/queued/gossip.keys");
     let old = keys(2)?;
     c.host(1).command(["queue", "hosts", "remove", "h3"]).ok()?;
+    // At once where that was said.
+    let from_there = |there: &str| {
+        let argv = ["queue", "-h", there, "--", "true"];
+        c.host(3).command(argv).user("alice").run()
+    };
+    fails(&from_there("h1")?, &[])?;
     wait_until(LIMIT, "h3 to be forgotten", || {
         [1, 2].iter().all(|k| hosts(c, *k).is_ok_and(|l| l.len() == 2))
     })?;
     wait_until(LIMIT, "other keys", || keys(2).is_ok_and(|k| k != old))?;
     ensure!(keys(3)? != keys(2)?, "h3 has the new keys");
     // Refused everywhere, in both directions; among the others all goes on.
+    wait_until(LIMIT, "h2 to refuse it", || {
+        from_there("h2").is_ok_and(|o| o.status == Status::Exit(125))
+    })?;
     for there in ["h1", "h2"] {
-        let out = c
-            .host(3)
-            .command(["queue", "-h", there, "--", "true"])
-            .user("alice")
-            .run()?;
-        fails(&out, &[])?;
-        let out = queue(c, &["-h", "h3", "--", "true"]).run()?;
-        fails(&out, &["h3"])?;
+        fails(&from_there(there)?, &[])?;
     }
+    fails(&queue(c, &["-h", "h3", "--", "true"]).run()?, &["h3"])?;
     let out = queue(c, &["-h", "h2", "--", "hostname"]).ok()?;
     ensure!(out.text() == "h2", "{out:?}");
     // Its daemon runs all the same; it takes the new membership up.

@@ -104,10 +104,10 @@ impl Monitor {
                     .map_err(Into::into)
                     .and_then(|room| authority::take_revocations(&room, &list));
                 match taken {
-                    Ok(new) => {
-                        if new {
-                            self.trust = super::Trust::load(&self.layout.exec_state());
-                        }
+                    // Whether or not the list is new on the disk: where the authority is it was written there
+                    // before anybody told us.
+                    Ok(_) => {
+                        self.trust = super::Trust::load(&self.layout.exec_state());
                         self.reply(conn, request, &Reply::Done);
                     }
                     Err(f) => self.refuse(conn, request, f.code, &f.text),

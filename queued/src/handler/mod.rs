@@ -90,7 +90,7 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec) {
             Some(request::Kind::Keys(keys)) => keys::answer(keys, driver).await,
             Some(request::Kind::Hosts(_)) => hosts::answer(driver).await,
             Some(request::Kind::Reload(_)) => reload::answer(uid, driver).await,
-            Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver).await,
+            Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver, exec).await,
             Some(request::Kind::Status(_)) => status::answer(driver),
             None => error(
                 ErrorCode::BadRequest,
