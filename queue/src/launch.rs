@@ -40,6 +40,9 @@ const ANSWER_NAMED: Duration = Duration::from_secs(30);
 /// How long TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 /// After a host that we waited for had no room after all: how long until it is asked for again, at first and at
+/// How often, and how long after one another, a host that has no room is asked again before that is an error.
+const PAUSES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(50);
 /// most.
 const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)];
 
@@ -118,9 +121,19 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
     let mut before: Option<Failure> = None;
     let mut failed = 0;
     let mut again = AGAIN[0];
+    let mut pauses = PAUSES;
     loop {
         let placed = match placed(&mut daemon, place.wait) {
             Ok(placed) => placed,
+            Err(_) if daemon.is_full() && pauses > 0 => {
+                // What ran there may be ending right now: one command after the other has room.
+                pauses -= 1;
+                std::thread::sleep(PAUSE);
+                place.avoid.clear();
+                daemon = Daemon::dial(&layout)?;
+                daemon.ask(request::Kind::Place(place.clone()))?;
+                continue;
+            }
             // What was wrong with the last host tells more than that there is no other one.
             Err(e) => return Err(before.unwrap_or(e)),
         };
@@ -138,6 +151,10 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
                 // Somebody else was faster: back to waiting.
                 std::thread::sleep(again);
                 again = (again * 2).min(AGAIN[1]);
+            }
+            Err(Fault::NoRoom(_, ErrorCode::Full)) if !ours && pauses > 0 => {
+                pauses -= 1;
+                std::thread::sleep(PAUSE);
             }
             Err(Fault::NoRoom(f, _)) if ours => {
                 place.avoid.push(placed.host);

@@ -2,7 +2,7 @@
 
 use crate::messages::{Failure, printable};
 use libqueue::frame;
-use libqueue::wire::{Reply, Request, reply, request};
+use libqueue::wire::{ErrorCode, Reply, Request, reply, request};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -22,6 +22,8 @@ pub struct Daemon {
     sock: OwnedFd,
     path: String,
     input: Vec<u8>,
+    /// Whether the last answer was that there is no room now.
+    full: bool,
 }
 
 impl Daemon {
@@ -54,6 +56,7 @@ impl Daemon {
             sock,
             path: shown,
             input: Vec::new(),
+            full: false,
         })
     }
 
@@ -85,6 +88,7 @@ impl Daemon {
                 Ok(Some(Reply {
                     kind: Some(reply::Kind::Error(e)),
                 })) => {
+                    self.full = e.code() == ErrorCode::Full;
                     return Err(Failure::own(printable(&e.text)));
                 }
                 Ok(Some(Reply { kind: Some(kind) })) => return Ok(kind),
@@ -99,6 +103,11 @@ impl Daemon {
                 Err(e) => return Err(self.lost(e)),
             }
         }
+    }
+
+    /// Whether the last answer was that there is no room now.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Lets the next answers take as long as they like.
