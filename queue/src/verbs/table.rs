@@ -94,7 +94,8 @@ moment do not all choose the same host.
         summary: "all that runs in the cluster: who, what, where, since when",
         text: "\
 FROM is the host that it was started from, CPU the cores that it uses now, TIME its CPU time so far, PROCS the \
-number of its processes. Command lines are shown to those to whom they belong, and to operators; others see `-`.
+number of its processes. Command lines are shown to those to whom they belong, and to \
+operators on hosts that start commands for them (not to root of another host); others see `-`.
 ",
         options: &[
             opt(Id::User, "u", &["user"], "USER", "only that user's; `me` is you"),
