@@ -87,7 +87,7 @@ enum Chooser {
     Ours,
     /// By chance, in proportion to cores and power.
     Random,
-    /// In turn, in proportion to cores.
+    /// In turn, in proportion to cores and power.
     RoundRobin,
     /// The least 1-minute load average for each core, as reported.
     LoadAverage,
@@ -332,9 +332,10 @@ impl World {
             }
             Chooser::RoundRobin => {
                 if self.turn.is_empty() {
-                    // Each host as often as it has cores, well mixed.
+                    // Each host as often as it has tenths of a core of power 1, well mixed.
+                    let times = |k: Kind| (f64::from(k.cores) * k.power * 10.0) as usize;
                     let mut turn: Vec<usize> = all
-                        .flat_map(|i| std::iter::repeat_n(i, self.machines[i].kind.cores as usize))
+                        .flat_map(|i| std::iter::repeat_n(i, times(self.machines[i].kind)))
                         .collect();
                     for k in (1..turn.len()).rev() {
                         turn.swap(k, self.rng.below(k + 1));
