@@ -75,8 +75,6 @@ impl Engine {
                         "queue-exec does not run there".into()
                     }
                     Some((_, l)) if l.draining && p.state == HostState::Up => "is being drained".into(),
-                    // What was, is of no interest any more.
-                    _ if p.state == HostState::Up => String::new(),
                     _ => p.reason.clone(),
                 },
                 authority: p.authority,

@@ -7,7 +7,11 @@ use super::types::Now;
 use super::want::{Target, Wanted};
 use super::{Engine, wire};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use wire::{ErrorCode, HostState};
+
+/// What is known of a full host is asked again when it is older than this.
+pub(super) const STALE: Duration = Duration::from_millis(100);
 
 /// How good a host is for a request: of two kinds, the lesser one is taken first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,9 +78,8 @@ impl Engine {
         let tier = match fit(h, &w.need, w.expr.as_ref(), terms) {
             Ok(()) if silent || matches!(h.state, HostState::Suspect | HostState::Unknown) => Tier::Doubtful,
             Ok(()) => Tier::Good,
-            // That is old by the time it is read (a session has just ended): its word decides. Who waits is told
-            // when it changed.
-            Err(no) if no.is_full() && taken.is_none() && !h.own => {
+            // It may have changed since; its word decides. Who waits is told when it did.
+            Err(no) if no.is_full() && taken.is_none() && !h.own && h.age(now) > STALE => {
                 doubt = Some(no);
                 Tier::Full
             }

@@ -34,9 +34,6 @@ const WORD_MIN: Duration = Duration::from_millis(2);
 const WORD_USUAL: Duration = Duration::from_millis(4);
 /// Afterwards a host is taken without asking.
 const ROUNDS: u32 = 6;
-/// Full hosts are looked at once more after this time: a session is counted until a moment after its end, and the next
-/// one of a script begins at once.
-const GRACE: Duration = Duration::from_millis(200);
 /// A word that comes later is none.
 const LATE: Duration = Duration::from_secs(2);
 /// What the engine remembers for placing.
@@ -75,10 +72,6 @@ pub(super) struct Look {
     no: BTreeMap<String, No>,
     /// Hosts that did not answer.
     silent: Vec<String>,
-    /// All were full: when they are looked at again.
-    again: Option<Now>,
-    /// That was done.
-    last: bool,
 }
 
 #[derive(Debug)]
@@ -102,8 +95,6 @@ impl Look {
             drawn: Vec::new(),
             no: BTreeMap::new(),
             silent: Vec::new(),
-            again: None,
-            last: false,
         }
     }
 
@@ -120,8 +111,7 @@ impl Look {
     fn deadline(&self) -> Option<Now> {
         let pending = self.drawn.iter().filter(|d| d.word.is_none());
         let any = self.drawn.iter().any(|d| matches!(d.word, Some(Ok(()))));
-        let word = pending.map(|d| if any { d.due } else { d.sent + WORD_MAX });
-        word.chain(self.again).max()
+        pending.map(|d| if any { d.due } else { d.sent + WORD_MAX }).max()
     }
 }
 
@@ -139,12 +129,6 @@ impl Placing {
             }
         }
         taken
-    }
-
-    /// Whether this host was asked that.
-    #[cfg(test)]
-    fn was_asked(&self, id: u64, number: u64) -> bool {
-        self.asked.get(&id).is_some_and(|a| a.number == number)
     }
 
     /// Whether nothing is under way.
@@ -201,15 +185,8 @@ impl Engine {
         if !none_left {
             good.retain(|c| !silent(c));
         }
-        let tier = good.iter().map(|c| c.tier).min();
-        // Of those who were full a few are asked; whether the others still are, they say when they are heard.
-        let asked_enough = tier == Some(Tier::Full) && look.round >= ROUNDS;
-        let Some(tier) = tier.filter(|_| !asked_enough) else {
+        let Some(tier) = good.iter().map(|c| c.tier).min() else {
             no.retain(|(h, _)| !look.no.contains_key(h));
-            no.extend(
-                good.into_iter()
-                    .filter_map(|c| Some((c.host.to_owned(), c.doubt?))),
-            );
             no.extend(std::mem::take(&mut look.no));
             return self.not_placed(now, look, no, out);
         };
@@ -278,14 +255,6 @@ impl Engine {
             self.placing.looks.insert(look.ask, look);
             return;
         }
-        if look.again.take().is_some() {
-            let ask = look.ask;
-            let look = Look {
-                last: true,
-                ..Look::new(ask, look.wanted, look.waiter)
-            };
-            return self.look(now, look, out);
-        }
         for d in &look.drawn {
             self.placing.seen.undecided(now, d.number, false);
         }
@@ -345,17 +314,14 @@ impl Engine {
     }
 
     /// Nobody takes it now.
-    fn not_placed(&mut self, now: Now, mut look: Look, no: Vec<(String, No)>, out: &mut Effects) {
-        if let Some(n) = look.waiter {
-            return self.placing.queue.rest(now, n);
+    fn not_placed(&mut self, now: Now, look: Look, no: Vec<(String, No)>, out: &mut Effects) {
+        match look.waiter {
+            Some(n) => self.placing.queue.rest(now, n),
+            None => {
+                let e = self.no_host(now, &look.wanted, &no);
+                answer(look.ask, reply::Kind::Error(e), out);
+            }
         }
-        if !look.last && no.iter().any(|(_, no)| no.is_full()) {
-            look.again = Some(now + GRACE);
-            self.placing.looks.insert(look.ask, look);
-            return;
-        }
-        let e = self.no_host(now, &look.wanted, &no);
-        answer(look.ask, reply::Kind::Error(e), out);
     }
 
     /// Somebody wants a fresh word.

@@ -87,7 +87,7 @@ enum Chooser {
     Ours,
     /// By chance, in proportion to cores and power.
     Random,
-    /// In turn, in proportion to cores and power.
+    /// In turn, in proportion to cores.
     RoundRobin,
     /// The least 1-minute load average for each core, as reported.
     LoadAverage,
@@ -332,10 +332,9 @@ impl World {
             }
             Chooser::RoundRobin => {
                 if self.turn.is_empty() {
-                    // Each host as often as it has tenths of a core of power 1, well mixed.
-                    let times = |k: Kind| (f64::from(k.cores) * k.power * 10.0) as usize;
+                    // Each host as often as it has cores, well mixed.
                     let mut turn: Vec<usize> = all
-                        .flat_map(|i| std::iter::repeat_n(i, times(self.machines[i].kind)))
+                        .flat_map(|i| std::iter::repeat_n(i, self.machines[i].kind.cores as usize))
                         .collect();
                     for k in (1..turn.len()).rev() {
                         turn.swap(k, self.rng.below(k + 1));

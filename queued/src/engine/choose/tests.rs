@@ -1,17 +1,13 @@
 //! Where a command runs: rules one by one. What comes of them is `herd`'s.
 
-use super::super::fit::{Terms, fit};
+use super::super::candidates::STALE;
 use super::super::types::{Drain, Effect, Effects, Entry, Host, Input, Revoked};
 use super::super::{Engine, Setup, wire};
-use super::{GRACE, WORD_MAX};
-use libqueue::expr::Expr;
+use super::WORD_MAX;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::{ErrorCode, Facts, HostState, Load, Need, Place, Word, gossip, reply};
-
-mod grants;
-mod told;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -96,7 +92,6 @@ struct Around {
     now: Duration,
     /// What is on its way: to whom, which question.
     asked: Vec<(String, u64)>,
-    needs: BTreeMap<u64, Need>,
     answers: BTreeMap<u64, Result<String, (ErrorCode, String)>>,
     waiting: Vec<wire::Waiting>,
     logged: Vec<String>,
@@ -110,7 +105,6 @@ impl Around {
             e: engine(others),
             now: S,
             asked: Vec::new(),
-            needs: BTreeMap::new(),
             answers: BTreeMap::new(),
             waiting: Vec::new(),
             logged: Vec::new(),
@@ -125,10 +119,7 @@ impl Around {
                 Effect::Datagram {
                     address,
                     message: gossip::Kind::Ask(a),
-                } => {
-                    self.needs.insert(a.id, a.need.unwrap_or_default());
-                    self.asked.push((address, a.id));
-                }
+                } => self.asked.push((address, a.id)),
                 Effect::Answer { ask, reply } => {
                     let reply = match reply {
                         reply::Kind::Placed(p) => Ok(p.host),
@@ -199,23 +190,19 @@ impl Around {
         });
     }
 
-    /// All who were asked say what they reported, and decide by it.
+    /// All who were asked say what they reported.
     fn answer(&mut self) {
         for (address, id) in std::mem::take(&mut self.asked) {
             let i: u8 = address[7..address.len() - 5].parse().unwrap();
-            let name = host(i).name;
-            let load = self.e.peers[&name].load.map(|(_, l)| l);
-            let need = &self.needs[&id];
-            let expr = (!need.expr.is_empty()).then(|| Expr::parse(&need.expr).unwrap());
-            let known = self.e.known(self.now, &name).unwrap();
-            let no = fit(&known, need, expr.as_ref(), Terms::default()).err();
-            let word = Word {
+            let load = self.e.peers[&host(i).name].load.map(|(_, l)| l);
+            let mut word = Word {
                 id,
                 load,
-                no: no.as_ref().map(|n| n.text.clone()).unwrap_or_default(),
-                code: no.map_or(0, |n| n.code as i32),
                 ..Word::default()
             };
+            if load.is_some_and(|l| l.draining) {
+                (word.no, word.code) = ("is being drained by root".into(), ErrorCode::Draining as i32);
+            }
             self.word(i, word);
         }
     }
@@ -224,12 +211,6 @@ impl Around {
         let ask = self.start(place);
         for _ in 0..20 {
             self.answer();
-        }
-        if !self.answers.contains_key(&ask) {
-            self.later(GRACE);
-            for _ in 0..20 {
-                self.answer();
-            }
         }
         self.answers.remove(&ask).expect("answered")
     }
@@ -386,7 +367,7 @@ fn this_host_answers_itself_and_a_single_host_is_not_asked() {
     a.answer();
     assert!(a.answers.remove(&ask).unwrap().is_ok());
     peer(&mut a.e, 1, |l, _, _| l.draining = true);
-    a.now += S;
+    a.now += STALE * 10;
     assert_eq!(a.place(Place::default()), Ok("h2".into()));
     assert!(a.asked.is_empty());
 }
@@ -460,9 +441,6 @@ fn of_those_who_are_asked_and_say_no_the_others_are_tried_until_none_is_left() {
     while !a.answers.contains_key(&ask) {
         rounds += 1;
         assert!(rounds < 9);
-        if a.asked.is_empty() {
-            a.later(GRACE);
-        }
         for (address, id) in std::mem::take(&mut a.asked) {
             let i: u8 = address[7..8].parse().unwrap();
             let word = Word {
@@ -539,79 +517,275 @@ fn a_suspect_is_taken_only_if_there_is_no_other() {
 }
 
 #[test]
-fn a_host_that_was_full_is_asked_whether_it_still_is() {
+fn a_host_that_was_full_a_while_ago_is_asked_again() {
     let mut a = Around::new(&[(1, 0.0)]);
     a.e.monitor = false;
-    let named = Place {
-        host: "h1".into(),
-        ..need(cores(1))
-    };
-    for place in [need(cores(1)), named] {
-        a.now += S;
-        peer(&mut a.e, 1, |l, _, _| l.cores_reserved = 4);
-        a.e.peers.get_mut("h1").unwrap().load.as_mut().unwrap().0 = a.now;
+    peer(&mut a.e, 1, |l, _, _| l.cores_reserved = 4);
+    a.now += STALE / 2;
+    assert_eq!(a.place(need(cores(1))).unwrap_err().0, ErrorCode::Full);
+    a.now += STALE;
+    for place in [
+        need(cores(1)),
+        Place {
+            host: "h1".into(),
+            ..need(cores(1))
+        },
+    ] {
         let ask = a.start(place);
         let (_, id) = a.asked.pop().expect("asked");
-        let load = Some(load(0.0));
         a.word(
             1,
             Word {
                 id,
-                load,
+                load: Some(load(0.0)),
                 ..Word::default()
             },
         );
         assert_eq!(a.answers.remove(&ask), Some(Ok("h1".into())));
+        peer(&mut a.e, 1, |l, _, _| l.cores_reserved = 4);
+        let at = a.now + MS;
+        a.e.peers.get_mut("h1").unwrap().load.as_mut().unwrap().0 = at;
+        a.now = at + STALE * 2;
     }
 }
 
 #[test]
-fn where_all_are_full_some_are_asked_and_then_that_is_the_answer() {
-    let others: Vec<(u8, f64)> = (10..60).map(|i| (i, 0.0)).collect();
-    let mut a = Around::new(&others);
-    a.e.monitor = false;
-    for (i, _) in &others {
-        peer(&mut a.e, *i, |l, _, _| l.cores_reserved = 4);
-    }
-    let ask = a.start(need(cores(1)));
-    let mut asked = 0;
-    while !a.answers.contains_key(&ask) {
-        if a.asked.is_empty() {
-            a.later(GRACE);
-        }
-        for (_, id) in std::mem::take(&mut a.asked) {
-            asked += 1;
-            let from = (10..60)
-                .find(|i| a.e.placing.was_asked(id, host(*i).number()))
-                .unwrap();
-            let word = Word {
-                id,
-                load: Some(load(0.0)),
-                no: "has no core free, 1 asked".into(),
-                code: ErrorCode::Full as i32,
-                ..Word::default()
-            };
-            a.word(from, word);
-        }
-    }
-    assert_eq!(a.answers[&ask].as_ref().unwrap_err().0, ErrorCode::Full);
-    assert!(asked <= 24, "{asked}");
+fn what_no_host_can_ever_do_is_said_at_once_with_the_nearest_host() {
+    let mut a = Around::new(&[(1, 0.0), (3, 0.0)]);
+    peer(&mut a.e, 3, |_, f, _| f.cores = 16);
+    let never = |a: &mut Around, n: Need, wait: bool| {
+        let (code, text) = a.place(Place { wait, ..need(n) }).unwrap_err();
+        assert_eq!(code, ErrorCode::Unfit, "{text}");
+        text
+    };
+    let text = never(&mut a, cores(64), true);
+    assert_eq!(
+        text,
+        "no host has 64 cores: h3 comes nearest, it has 16 cores of 64"
+    );
+    let expr = Need {
+        expr: "arch==aarch64".into(),
+        ..Need::default()
+    };
+    let text = never(&mut a, expr.clone(), false);
+    assert!(text.starts_with("no host has 'arch==aarch64': h"), "{text}");
+    let named = Place {
+        host: "h1".into(),
+        ..need(cores(8))
+    };
+    let (code, text) = a.place(named).unwrap_err();
+    assert!(
+        code == ErrorCode::Unfit && text == "h1 cannot do that: it has 4 cores of 8",
+        "{text}"
+    );
+    let bad = Need {
+        expr: "a b".into(),
+        ..Need::default()
+    };
+    assert_eq!(a.place(need(bad)).unwrap_err().0, ErrorCode::BadRequest);
+    // One whose facts are not known yet may do it.
+    a.e.peers.get_mut("h1").unwrap().facts = None;
+    assert_eq!(a.place(need(expr)).unwrap_err().0, ErrorCode::Full);
 }
 
 #[test]
-fn a_session_that_has_just_ended_stops_nobody() {
+fn this_host_grants_within_what_it_has() {
     let mut a = Around::new(&[]);
-    a.grant(cores(4), true).unwrap();
-    a.e.started(a.now, Some(1), [7; 16], cores(4));
-    let ask = a.start(need(cores(4)));
-    a.later(GRACE / 4);
-    // Its command's status was known a moment ago, its end is known only now.
-    a.e.ended(a.now, &[7; 16]);
-    a.later(GRACE);
-    assert_eq!(a.answers.remove(&ask), Some(Ok("h2".into())));
-    // Who is really full says so soon.
-    a.grant(cores(4), true).unwrap();
-    let ask = a.start(need(cores(4)));
-    a.later(GRACE);
-    assert_eq!(a.answers[&ask].as_ref().unwrap_err().0, ErrorCode::Full);
+    a.e.facts.max_sessions = 4;
+    assert!(a.grant(cores(3), false).is_ok());
+    let (code, text) = a.grant(cores(2), false).unwrap_err();
+    assert!(
+        code == ErrorCode::Full && text == "h2 has 1 core free, 2 asked",
+        "{text}"
+    );
+    assert_eq!(a.grant(cores(5), false).unwrap_err().0, ErrorCode::Unfit);
+    let mem = |gib| Need {
+        mem: gib * GIB,
+        ..Need::default()
+    };
+    assert!(a.grant(mem(6), false).is_ok());
+    assert_eq!(a.grant(mem(6), false).unwrap_err().0, ErrorCode::Full);
+    let arch = Need {
+        expr: "arch==aarch64".into(),
+        ..Need::default()
+    };
+    assert_eq!(a.grant(arch, true).unwrap_err().0, ErrorCode::Unfit);
+    assert!(a.grant(cores(1), true).is_ok() && a.grant(Need::default(), true).is_ok());
+    let (code, text) = a.grant(Need::default(), true).unwrap_err();
+    assert!(code == ErrorCode::Full && text.contains("max_sessions"), "{text}");
+    let look = Need {
+        look: true,
+        ..Need::default()
+    };
+    let by_name = Need {
+        by_name: true,
+        ..Need::default()
+    };
+    let l = a.e.current_load(a.now);
+    assert!(a.grant(look, false).is_ok() && a.grant(by_name.clone(), false).is_ok());
+    assert_eq!((l.sessions, l.cores_reserved, l.mem_reserved), (4, 4, 6 * GIB));
+    assert_eq!(a.e.current_load(a.now).sessions, 5);
+    // What neither starts nor is taken back runs out.
+    a.later(21 * S);
+    let l = a.e.current_load(a.now);
+    assert_eq!((l.sessions, l.cores_reserved, l.mem_reserved), (0, 0, 0));
+    a.e.facts.unwilling = true;
+    assert!(a.grant(Need::default(), true).is_ok());
+    assert_eq!(a.grant(Need::default(), false).unwrap_err().0, ErrorCode::Unfit);
+    a.e.monitor = false;
+    assert_eq!(a.grant(by_name, true).unwrap_err().0, ErrorCode::NotReady);
+}
+
+#[test]
+fn a_drained_host_says_who_wants_it_and_how_it_ends() {
+    let mut a = Around::new(&[(1, 0.0)]);
+    let drain = Drain {
+        by: "alice@h1".into(),
+        reason: "new disk".into(),
+        since: 1_741_083_060,
+    };
+    a.input(Input::Drain(Some(drain.clone())));
+    assert!(a.e.current_load(a.now).draining);
+    assert_eq!(a.drained, [Some(drain)]);
+    let (code, text) = a.grant(Need::default(), true).unwrap_err();
+    assert!(code == ErrorCode::Draining, "{text}");
+    let says =
+        "h2 is being drained since 2025-03-04 10:11 UTC by alice@h1 (new disk): 'queue undrain h2' ends that";
+    assert_eq!(text, says);
+    assert_eq!(a.e.hosts(a.now).hosts[1].reason, says[3..]);
+    a.input(Input::Drain(None));
+    assert!(a.grant(Need::default(), true).is_ok());
+    assert_eq!(a.drained.last(), Some(&None));
+    assert!(a.logged[1].contains("no longer"), "{:?}", a.logged);
+}
+
+#[test]
+fn of_several_who_ask_for_the_last_core_one_is_told_yes() {
+    let mut a = Around::new(&[(1, 0.0), (3, 0.0)]);
+    let ask = |a: &mut Around, i: u8| a.e.word(a.now, host(i).number(), 1, &cores(4));
+    assert_eq!(ask(&mut a, 1).no, "");
+    assert!(ask(&mut a, 3).no.contains("core"), "kept for the first one");
+    // The same one may ask again; and it is not kept for long.
+    assert_eq!(ask(&mut a, 1).no, "");
+    a.now += 60 * MS;
+    assert_eq!(ask(&mut a, 3).no, "");
+    // Whoever asked is expected, as a half, and knows which of them are his own.
+    let w = ask(&mut a, 3);
+    assert!((w.load.unwrap().starts - 1.5).abs() < 1e-9 && w.yours == 1);
+    assert_eq!(a.e.current_load(a.now).starts, 0.0);
+    assert!(a.grant(cores(4), false).is_ok());
+    assert_eq!(ask(&mut a, 3).code(), ErrorCode::Full);
+}
+
+#[test]
+fn who_waits_is_told_why_and_served_when_there_is_room() {
+    let mut a = Around::new(&[(1, 0.0)]);
+    a.e.drain = Some(Drain::default());
+    peer(&mut a.e, 1, |l, _, _| l.cores_reserved = 4);
+    let waits = |n| Place {
+        wait: true,
+        ..need(cores(n))
+    };
+    let (first, second) = (a.start(waits(2)), a.start(waits(2)));
+    a.later(11 * MS);
+    assert!(a.answers.is_empty());
+    let told: Vec<(bool, u32)> = a
+        .waiting
+        .iter()
+        .map(|w| (w.reason.contains("no core free, 2 asked"), w.ahead))
+        .collect();
+    assert_eq!(told, [(true, 0), (true, 1)]);
+    // The first one goes; the second one has nobody ahead now, and is told within a second or so.
+    a.input(Input::Gone { ask: first });
+    a.later(2 * S);
+    assert_eq!(a.waiting.last().unwrap().ahead, 0);
+    peer(&mut a.e, 1, |l, _, _| l.cores_reserved = 2);
+    a.later(S);
+    assert_eq!(a.answers.remove(&second), Some(Ok("h1".into())));
+    // What becomes impossible is said.
+    let third = a.start(waits(4));
+    a.later(S);
+    peer(&mut a.e, 1, |_, f, _| f.cores = 2);
+    a.e.facts.cores = 2;
+    a.later(S);
+    assert_eq!(a.answers[&third].as_ref().unwrap_err().0, ErrorCode::Unfit);
+    assert_eq!(a.e.placing.queue.len(), 0);
+}
+
+#[test]
+fn the_chances_that_are_explained_are_the_real_ones() {
+    let mut a = Around::new(&[(1, 0.5), (3, 2.0), (4, 0.52), (5, 9.0)]);
+    peer(&mut a.e, 5, |_, f, _| f.power = 3.0);
+    peer(&mut a.e, 4, |l, _, _| l.psi_mem = 30.0);
+    let reply::Kind::Explained(x) = a.e.explain(a.now, Place::default()) else {
+        panic!()
+    };
+    assert!((x.hosts.iter().map(|h| h.chance).sum::<f64>() - 1.0).abs() < 1e-9);
+    let n = 4000;
+    let mut count: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..n {
+        // Long after the last one, and all is as it was.
+        a.now += 60 * S;
+        for p in a.e.peers.values_mut() {
+            p.load = p.load.map(|(_, l)| (a.now, l));
+        }
+        a.e.load = a.e.load.map(|(_, l)| (a.now, l));
+        *count.entry(a.place(Place::default()).unwrap()).or_default() += 1.0;
+    }
+    let square: f64 = x
+        .hosts
+        .iter()
+        .map(|h| {
+            let (real, expected) = (
+                count.get(&h.host).copied().unwrap_or_default(),
+                h.chance * f64::from(n),
+            );
+            (real - expected).powi(2) / expected.max(0.5)
+        })
+        .sum();
+    // With four degrees of freedom above this in one of ten thousand.
+    assert!(square < 23.5, "{square}: {count:?} {:?}", x.hosts);
+}
+
+#[test]
+fn explains_every_host_and_what_would_happen() {
+    let mut a = Around::new(&[(1, 0.5), (3, 0.0), (4, 1.0)]);
+    peer(&mut a.e, 3, |l, _, _| l.draining = true);
+    let explain = |a: &Around, p: Place| match a.e.explain(a.now, p) {
+        reply::Kind::Explained(x) => x,
+        other => panic!("{other:?}"),
+    };
+    let x = explain(&a, Place::default());
+    let hosts: Vec<(&str, bool)> = x
+        .hosts
+        .iter()
+        .map(|h| (h.host.as_str(), h.no.is_empty()))
+        .collect();
+    assert_eq!(hosts, [("h2", true), ("h1", true), ("h4", true), ("h3", false)]);
+    assert!(x.hosts[3].no.contains("drained") && x.hosts[3].chance == 0.0);
+    for h in &x.hosts {
+        let t = |name: &str| h.terms.iter().find(|t| t.name == name).unwrap().value;
+        let sum = t("running") + t("starting") + t("reserved") + t("idle") + t("this");
+        assert!((h.score - sum / (t("cores") * t("power")) * t("pressure")).abs() < 1e-9);
+    }
+    assert!(x.verdict.contains("two of 3 hosts"), "{}", x.verdict);
+    assert!(explain(&a, named("h1")).verdict.contains("goes to h1"));
+    let text = explain(&a, named("h3")).verdict;
+    assert!(text.contains("h3 is being drained"), "{text}");
+    let x = explain(&a, need(cores(64)));
+    assert!(
+        x.verdict.contains("comes nearest") && x.hosts.iter().all(|h| !h.no.is_empty()),
+        "{}",
+        x.verdict
+    );
+    for i in [1, 4] {
+        peer(&mut a.e, i, |l, _, _| l.cores_reserved = 4);
+    }
+    a.e.monitor = false;
+    let wait = Place {
+        wait: true,
+        ..need(cores(1))
+    };
+    let text = explain(&a, wait).verdict;
+    assert!(text.starts_with("it waits: "), "{text}");
 }

@@ -186,7 +186,7 @@ fn workload(hosts: usize, size: &str, load: f64, chooser: Chooser, jobs: usize) 
 fn workload_rows(all: &[(usize, usize)], sizes: &[&str], loads: &[f64]) {
     let rivals = [Chooser::Random, Chooser::RoundRobin, Chooser::LoadAverage];
     row!(
-        "{:<48} {:>7} {:>8} {:>8} {:>8}",
+        "{:<44} {:>8} {:>8} {:>8} {:>8}",
         "mean slowdown (1, 2, 4, 8 cores, power 0.7-1.5)",
         "ours",
         "random",
