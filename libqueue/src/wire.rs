@@ -4,6 +4,8 @@
 //!
 //! Pure data. Framing is [`crate::frame`], the session's byte stream is [`crate::stream`].
 
+pub mod job;
+
 use prost::{Enumeration, Message, Oneof};
 
 /// Version of all protocols here; a peer with another major one is refused with a clear text.
@@ -77,7 +79,7 @@ pub struct SessionAnswer {
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
     /// What is asked.
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: Option<request::Kind>,
 }
 
@@ -112,6 +114,13 @@ pub mod request {
         /// A new key ring, signed by the authority: adopt it and spread it ([`Keys`](super::Keys)).
         #[prost(message, tag = "8")]
         Keys(super::Keys),
+        /// A batch job. Answered by `Submitted` once it is on disk, or by `Error`. Several may be sent one after the
+        /// other without waiting: they are answered in order.
+        #[prost(message, tag = "9")]
+        Submit(super::job::Submit),
+        /// Which host leads the batch jobs? Answered by `Placed`.
+        #[prost(message, tag = "10")]
+        Leader(super::Empty),
     }
 }
 
@@ -143,7 +152,7 @@ pub struct Place {
 #[derive(Clone, PartialEq, Message)]
 pub struct Reply {
     /// The answer.
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: Option<reply::Kind>,
 }
 
@@ -178,6 +187,9 @@ pub mod reply {
         /// To a request for sessions.
         #[prost(message, tag = "8")]
         Sessions(super::Sessions),
+        /// To a submission.
+        #[prost(message, tag = "9")]
+        Submitted(super::job::Submitted),
     }
 }
 

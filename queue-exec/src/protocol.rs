@@ -3,6 +3,13 @@
 //!
 //! Who may ask what, in which state, is the monitor's permit table (`permit.rs`), not decided here.
 
+mod jobs;
+
+pub use jobs::{
+    FromRunner, JobKey, JobReply, JobRequest, KEYS_MAX, OUTCOME_MAX, PARAMS_MAX, RUN_INLINE_MAX, RUN_MAX,
+    ToRunner,
+};
+
 use crate::cert::{NAME_MAX, PublicKey, USER_MAX};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::ticket::Nonce;
@@ -101,6 +108,8 @@ pub enum Request {
         /// The session.
         nonce: Nonce,
     },
+    /// About batch jobs.
+    Job(JobRequest),
 }
 
 /// Answers and events of the monitor.
@@ -166,6 +175,8 @@ pub enum Reply {
         /// The session.
         nonce: Nonce,
     },
+    /// About batch jobs.
+    Job(JobReply),
 }
 
 /// What a user may ask a host for, beside a session. It is carried in a ticket's request hash.
@@ -284,6 +295,10 @@ impl Request {
             } => w.u8(8).bytes(ticket).bytes(source_cert).bytes(body),
             Self::Renew { cert } => w.u8(9).bytes(cert),
             Self::Install { cert } => w.u8(10).bytes(cert),
+            Self::Job(job) => {
+                job.write(w.u8(11));
+                &mut w
+            }
         };
         w.finish()
     }
@@ -339,6 +354,7 @@ impl Request {
             10 => Self::Install {
                 cert: r.bytes(BLOB_MAX)?.to_vec(),
             },
+            11 => Self::Job(JobRequest::read(&mut r)?),
             _ => return Err(Malformed("request to queue-exec")),
         };
         r.end()?;
@@ -376,6 +392,10 @@ impl Reply {
             }
             Self::SessionEnded { nonce } => w.u8(7).fixed(nonce),
             Self::Controlled { by, control } => w.u8(8).bytes(by.as_bytes()).bytes(&control.encode()),
+            Self::Job(job) => {
+                job.write(w.u8(9));
+                &mut w
+            }
         };
         w.finish()
     }
@@ -416,6 +436,7 @@ impl Reply {
                 by: r.text(TEXT_MAX)?,
                 control: Control::decode(r.bytes(BLOB_MAX)?)?,
             },
+            9 => Self::Job(JobReply::read(&mut r)?),
             _ => return Err(Malformed("reply of queue-exec")),
         };
         r.end()?;
@@ -522,6 +543,8 @@ pub enum ToSession {
         /// Only send this signal to the foreground group; 0: end it.
         signal: u8,
     },
+    /// About batch jobs; `Hire` instead of `Claim`.
+    Job(ToRunner),
 }
 
 /// The session's half.
@@ -548,6 +571,8 @@ pub enum FromSession {
     },
     /// Which sessions of my user (for an operator: of anybody) are there? Answered by [`ToSession::Seen`].
     Look,
+    /// About batch jobs.
+    Job(FromRunner),
 }
 
 impl ToSession {
@@ -588,6 +613,10 @@ impl ToSession {
                 &mut w
             }
             Self::Kill { by, signal } => w.u8(4).bytes(printable(by).as_bytes()).u8(*signal),
+            Self::Job(job) => {
+                job.write(w.u8(5));
+                &mut w
+            }
         };
         w.finish()
     }
@@ -632,6 +661,7 @@ impl ToSession {
                 by: r.text(TEXT_MAX)?,
                 signal: r.u8()?,
             },
+            5 => Self::Job(ToRunner::read(&mut r)?),
             _ => return Err(Malformed("message to a session")),
         };
         r.end()?;
@@ -650,6 +680,10 @@ impl FromSession {
             Self::KillTree => w.u8(4),
             Self::Ended { leave } => w.u8(5).u8(u8::from(*leave)),
             Self::Look => w.u8(6),
+            Self::Job(job) => {
+                job.write(w.u8(7));
+                &mut w
+            }
         };
         w.finish()
     }
@@ -668,6 +702,7 @@ impl FromSession {
             4 => Self::KillTree,
             5 => Self::Ended { leave: r.u8()? != 0 },
             6 => Self::Look,
+            7 => Self::Job(FromRunner::read(&mut r)?),
             _ => return Err(Malformed("message of a session")),
         };
         r.end()?;

@@ -29,6 +29,7 @@ mod notify;
 mod probe;
 mod renew;
 mod spawn;
+mod store;
 mod usage;
 mod verify;
 

@@ -13,6 +13,7 @@ mod cleanup;
 mod conn;
 mod control;
 mod events;
+mod jobs;
 mod launch;
 pub(crate) mod log;
 mod lookup;

@@ -2,7 +2,7 @@
 //! decides nothing else. Whoever asks for what is not permitted is answered with "denied" and loses the
 //! connection.
 
-use queue_exec::protocol::Request;
+use queue_exec::protocol::{JobRequest, Request};
 
 /// Who asks, by the kernel's word for the socket (`peer.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Control,
     Renew,
     Install,
+    Warrant,
+    Job,
 }
 
 /// What this host can do at the moment.
@@ -61,7 +63,7 @@ const NO: bool = false;
 /// anything signed: a broken one must not be able to speak for anyone, not even for its own account. What it asks for
 /// by `Start` and `Control` needs a user's ticket besides, each for one use.
 #[rustfmt::skip]
-const TABLE: [(Kind, State, [bool; 4]); 10] = [
+const TABLE: [(Kind, State, [bool; 4]); 12] = [
     //  request       needs            Nobody  User  Daemon  Root
     (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
     (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
@@ -73,6 +75,8 @@ const TABLE: [(Kind, State, [bool; 4]); 10] = [
     (Kind::Control, State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Renew,   State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Install, State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Warrant, State::Member,   [ NO,     YES,  NO,     YES ]),
+    (Kind::Job,     State::Member,   [ NO,     NO,   YES,    YES ]),
 ];
 
 /// Looks it up. What is not in the table is not permitted.
@@ -108,6 +112,8 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Renew { .. } => Kind::Renew,
         Request::Install { .. } => Kind::Install,
         Request::Control { .. } => Kind::Control,
+        Request::Job(JobRequest::Warrant { .. }) => Kind::Warrant,
+        Request::Job(_) => Kind::Job,
     }
 }
 
@@ -117,12 +123,12 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{Admit, Adopt, Control, Install, Reload, Renew, Revoke, Sign, Start, Watch};
+        use Kind::{Admit, Adopt, Control, Install, Job, Reload, Renew, Revoke, Sign, Start, Warrant, Watch};
         for k in [
-            Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install,
+            Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Job,
         ] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
-            let user = matches!(k, Sign | Adopt);
+            let user = matches!(k, Sign | Adopt | Warrant);
             assert_eq!(
                 permit(Role::User, k, State::Member) == Verdict::Yes,
                 user,
@@ -131,7 +137,7 @@ mod tests {
             // The daemon must not be able to speak for anyone, not even for its own account.
             assert_eq!(
                 permit(Role::Daemon, k, State::Member) == Verdict::Yes,
-                k != Sign,
+                !matches!(k, Sign | Warrant),
                 "{k:?}"
             );
             assert_eq!(permit(Role::Root, k, State::Member), Verdict::Yes);
@@ -143,7 +149,7 @@ mod tests {
             );
             assert_eq!(
                 permit(Role::User, k, State::NoKey) == Verdict::NotReady,
-                k == Sign,
+                matches!(k, Sign | Warrant),
                 "{k:?}"
             );
         }

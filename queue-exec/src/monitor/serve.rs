@@ -84,6 +84,7 @@ impl Monitor {
 
     fn serve(&mut self, conn: u32, request: u32, r: Request, fd: Option<OwnedFd>) {
         match r {
+            Request::Job(job) => self.job_requested(conn, request, job, fd),
             Request::Sign { .. } => self.sign(conn, request, r),
             Request::Control {
                 ticket,

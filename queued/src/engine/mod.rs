@@ -13,6 +13,7 @@ mod fit;
 mod grant;
 #[cfg(test)]
 mod herd;
+pub(crate) mod jobs;
 mod life;
 mod links;
 mod meet;

@@ -92,6 +92,9 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec) {
             Some(request::Kind::Reload(_)) => reload::answer(uid, driver).await,
             Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver, exec).await,
             Some(request::Kind::Status(_)) => status::answer(driver),
+            Some(request::Kind::Submit(_) | request::Kind::Leader(_)) => {
+                error(ErrorCode::NotReady, "batch jobs are not built yet")
+            }
             None => error(
                 ErrorCode::BadRequest,
                 "queued does not know this question: is it an older version?",

@@ -1,0 +1,87 @@
+//! Warrants: a user's word, said by his host's `queue-exec`, that a batch job is to be run as him. Unlike a ticket it
+//! names no target and lasts long, because nobody knows at submission where and when the job will run. It covers
+//! what is executed by its hash; how often it is, is the leader's and the attempts' ledger's business.
+
+use crate::cert::{CLOCK_SKEW, Fingerprint, HostCert, NAME_MAX, USER_MAX, check};
+use crate::codec::{Reader, Writer};
+use crate::ticket::TicketError;
+use ed25519_dalek::{Signer as _, SigningKey};
+
+const WARRANT: &[u8] = b"QUEUE warrant 1\0";
+
+/// How long a warrant may be used, in seconds: a year.
+pub const LIFETIME: u64 = 366 * 24 * 3600;
+
+/// Who wants what run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warrant {
+    /// The cluster.
+    pub cluster: Fingerprint,
+    /// Name of the host that vouches.
+    pub source: String,
+    /// The user that the kernel named there.
+    pub user: String,
+    /// The account to run as.
+    pub login: String,
+    /// Seconds since the epoch, by the source's clock.
+    pub issued: u64,
+    /// SHA-256 of what is executed.
+    pub run: [u8; 32],
+}
+
+impl Warrant {
+    /// Signs with the source's host key.
+    pub fn sign(&self, host_key: &SigningKey) -> Vec<u8> {
+        let mut w = Writer::new(WARRANT);
+        w.fixed(&self.cluster)
+            .bytes(self.source.as_bytes())
+            .bytes(self.user.as_bytes())
+            .bytes(self.login.as_bytes())
+            .u64(self.issued)
+            .fixed(&self.run);
+        let sig = host_key.sign(w.as_bytes());
+        w.fixed(&sig.to_bytes()).finish()
+    }
+
+    /// Reads a warrant without checking it; the two other values are the signed bytes and the signature.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, &[u8], [u8; 64]), TicketError> {
+        let mut r = Reader::new(bytes, WARRANT, "warrant")?;
+        let w = Self {
+            cluster: r.fixed()?,
+            source: r.text(NAME_MAX)?,
+            user: r.text(USER_MAX)?,
+            login: r.text(USER_MAX)?,
+            issued: r.u64()?,
+            run: r.fixed()?,
+        };
+        let signed = &bytes[..bytes.len() - r.rest().len()];
+        let sig = r.fixed()?;
+        r.end()?;
+        Ok((w, signed, sig))
+    }
+
+    /// Reads a warrant and checks it against the (already verified) certificate of its source, and for time. That the
+    /// source may vouch for the user is policy's business.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify(
+        bytes: &[u8],
+        source: &HostCert,
+        cluster: &Fingerprint,
+        now: u64,
+    ) -> Result<Self, TicketError> {
+        let (w, signed, sig) = Self::parse(bytes)?;
+        if w.source != source.name || w.cluster != *cluster || !check(&source.host_key, signed, &sig) {
+            return Err(TicketError::BadSignature);
+        }
+        if w.issued > now + CLOCK_SKEW || w.issued + LIFETIME < now {
+            let issued = i64::try_from(w.issued).unwrap_or(i64::MAX);
+            return Err(TicketError::Clock(issued.saturating_sub_unsigned(now)));
+        }
+        Ok(w)
+    }
+}
