@@ -70,10 +70,22 @@ pub fn take<M: Message + Default>(buf: &mut Vec<u8>) -> Result<Option<M>, FrameE
 /// # Errors
 /// As the reader; `InvalidData` if it is no frame.
 pub fn read<M: Message + Default>(r: &mut impl std::io::Read) -> std::io::Result<M> {
+    read_up_to(r, MAX)
+}
+
+/// The same, of a message that may have so many bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_up_to<M: Message + Default>(r: &mut impl std::io::Read, max: usize) -> std::io::Result<M> {
     let bad = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
     let mut head = [0; 4];
     r.read_exact(&mut head)?;
-    let mut payload = vec![0; payload_len(head).map_err(bad)?];
+    let len = u32::from_be_bytes(head) as usize;
+    if len > max {
+        return Err(bad(FrameError::TooLarge(len)));
+    }
+    let mut payload = vec![0; len];
     r.read_exact(&mut payload)?;
     decode(&payload).map_err(bad)
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod exit;
 pub mod expr;
 pub mod frame;
+pub mod job;
 pub mod link;
 pub mod resources;
 pub mod seal;
