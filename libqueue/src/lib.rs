@@ -2,6 +2,7 @@
 //! exit codes. Knows formats; must not know policy, placement, terminals or processes.
 
 pub mod config;
+pub mod duration;
 pub mod exit;
 pub mod expr;
 pub mod frame;

@@ -90,7 +90,7 @@ fn exchange(
     Ok(talk(sock, config, ask))
 }
 
-fn connected(address: &str) -> Result<TcpStream, LinkError> {
+pub(crate) fn connected(address: &str) -> Result<TcpStream, LinkError> {
     let sock = start_connect(address)?;
     wait(sock.as_fd(), libc::POLLOUT, Instant::now() + CONNECT)?;
     match getsockopt(&sock, sockopt::SocketError)? {
@@ -118,7 +118,7 @@ fn talk(
 }
 
 /// Why there was no answer, in words.
-fn said(host: &str, e: &io::Error) -> String {
+pub(crate) fn said(host: &str, e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!(
             "accepted the connection and then said nothing for {} s: see the log of queued there",

@@ -17,6 +17,7 @@ pub mod input;
 pub mod jobserver;
 pub mod keyboard;
 pub mod launch;
+pub mod leader;
 pub mod look;
 pub mod messages;
 pub mod need;

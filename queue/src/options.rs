@@ -38,6 +38,8 @@ pub enum Id {
     Signal,
     All,
     Reason,
+    /// An option of a verb, known by its word.
+    Named(&'static str),
     /// Known to the interface, not to this version.
     Later,
     NullStdin,
