@@ -85,3 +85,119 @@ impl Warrant {
         Ok(w)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cert::{Vouch, fingerprint};
+
+    fn host(name: &str, key: &SigningKey) -> HostCert {
+        HostCert {
+            cluster: fingerprint(&[9; 32]),
+            serial: 1,
+            name: name.into(),
+            host_key: key.verifying_key().to_bytes(),
+            tls_key: [0; 32],
+            vouch: Vouch::Users,
+            issued: 0,
+            expires: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn verifies_only_as_signed() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let (a, b) = (host("a", &key), host("b", &SigningKey::from_bytes(&[2; 32])));
+        let w = Warrant {
+            cluster: a.cluster,
+            source: "a".into(),
+            user: "alice".into(),
+            login: "bob".into(),
+            issued: 10_000,
+            run: [4; 32],
+        };
+        let bytes = w.sign(&key);
+        let verify = |bytes: &[u8], source: &HostCert, now| Warrant::verify(bytes, source, &a.cluster, now);
+        assert_eq!(verify(&bytes, &a, 10_001), Ok(w.clone()));
+        for i in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[i] ^= 0x80;
+            assert!(verify(&bad, &a, 10_001).is_err(), "byte {i}");
+            assert!(verify(&bytes[..i], &a, 10_001).is_err(), "{i} bytes");
+        }
+        assert!(verify(&[&bytes[..], &[0]].concat(), &a, 10_001).is_err());
+        // Of another host: by another key, or with its name.
+        assert_eq!(verify(&bytes, &b, 10_001), Err(TicketError::BadSignature));
+        let named = Warrant {
+            source: "b".into(),
+            ..w.clone()
+        };
+        assert_eq!(
+            verify(&named.sign(&key), &a, 10_001),
+            Err(TicketError::BadSignature)
+        );
+        // Of another cluster.
+        let elsewhere = fingerprint(&[8; 32]);
+        assert_eq!(
+            Warrant::verify(&bytes, &a, &elsewhere, 10_001),
+            Err(TicketError::BadSignature)
+        );
+        let foreign = Warrant {
+            cluster: elsewhere,
+            ..w
+        };
+        assert_eq!(
+            verify(&foreign.sign(&key), &a, 10_001),
+            Err(TicketError::BadSignature)
+        );
+    }
+
+    #[test]
+    fn lasts_long_and_not_for_ever() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let a = host("a", &key);
+        let at = |issued| {
+            let w = Warrant {
+                cluster: a.cluster,
+                source: "a".into(),
+                user: "alice".into(),
+                login: "alice".into(),
+                issued,
+                run: [4; 32],
+            };
+            w.sign(&key)
+        };
+        let verify = |issued, now| Warrant::verify(&at(issued), &a, &a.cluster, now);
+        assert!(verify(10_000, 10_000 + LIFETIME).is_ok());
+        assert!(matches!(
+            verify(10_000, 10_001 + LIFETIME),
+            Err(TicketError::Clock(s)) if s < 0
+        ));
+        assert!(verify(10_000 + CLOCK_SKEW, 10_000).is_ok());
+        assert!(matches!(
+            verify(10_001 + CLOCK_SKEW, 10_000),
+            Err(TicketError::Clock(s)) if s > 0
+        ));
+        for issued in [u64::MAX, u64::MAX - LIFETIME] {
+            assert!(verify(issued, 10_000).is_err());
+        }
+    }
+
+    #[test]
+    fn is_no_ticket_and_a_ticket_is_none() {
+        assert!(crate::ticket::Ticket::parse(WARRANT).is_err());
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let t = crate::ticket::Ticket {
+            cluster: [0; 32],
+            source: "a".into(),
+            user: "a".into(),
+            login: "a".into(),
+            target: "b".into(),
+            nonce: [0; 16],
+            issued: 1,
+            request: [0; 32],
+            client_key: [0; 32],
+        };
+        assert!(Warrant::parse(&t.sign(&key)).is_err());
+    }
+}

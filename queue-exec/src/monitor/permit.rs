@@ -32,7 +32,12 @@ pub(crate) enum Kind {
     Renew,
     Install,
     Warrant,
-    Job,
+    Run,
+    End,
+    Lease,
+    Forget,
+    Vouch,
+    Deliver,
 }
 
 /// What this host can do at the moment.
@@ -61,9 +66,10 @@ const NO: bool = false;
 /// The table. Two further conditions are met elsewhere: `Adopt` needs a session's record with the asker's
 /// process id and start time; `Admit` and `Renew` need the authority's key in this host's room. The daemon may not have
 /// anything signed: a broken one must not be able to speak for anyone, not even for its own account. What it asks for
-/// by `Start` and `Control` needs a user's ticket besides, each for one use.
+/// by `Start`, `Control` and `Vouch` needs a user's ticket besides, each for one use; `Run` and `Deliver` need a
+/// user's warrant for what is executed, and each attempt is run once.
 #[rustfmt::skip]
-const TABLE: [(Kind, State, [bool; 4]); 12] = [
+const TABLE: [(Kind, State, [bool; 4]); 17] = [
     //  request       needs            Nobody  User  Daemon  Root
     (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
     (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
@@ -76,7 +82,12 @@ const TABLE: [(Kind, State, [bool; 4]); 12] = [
     (Kind::Renew,   State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Install, State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Warrant, State::Member,   [ NO,     YES,  NO,     YES ]),
-    (Kind::Job,     State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Run,     State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::End,     State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Lease,   State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Forget,  State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Vouch,   State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Deliver, State::Member,   [ NO,     NO,   YES,    YES ]),
 ];
 
 /// Looks it up. What is not in the table is not permitted.
@@ -113,7 +124,12 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Install { .. } => Kind::Install,
         Request::Control { .. } => Kind::Control,
         Request::Job(JobRequest::Warrant { .. }) => Kind::Warrant,
-        Request::Job(_) => Kind::Job,
+        Request::Job(JobRequest::Run { .. }) => Kind::Run,
+        Request::Job(JobRequest::End { .. }) => Kind::End,
+        Request::Job(JobRequest::Lease { .. }) => Kind::Lease,
+        Request::Job(JobRequest::Forget { .. }) => Kind::Forget,
+        Request::Job(JobRequest::Vouch { .. }) => Kind::Vouch,
+        Request::Job(JobRequest::Deliver { .. }) => Kind::Deliver,
     }
 }
 
@@ -123,9 +139,11 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{Admit, Adopt, Control, Install, Job, Reload, Renew, Revoke, Sign, Start, Warrant, Watch};
+        use Kind::{Admit, Adopt, Control, Deliver, End, Forget, Install, Lease, Reload};
+        use Kind::{Renew, Revoke, Run, Sign, Start, Vouch, Warrant, Watch};
         for k in [
-            Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Job,
+            Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Run, End,
+            Lease, Forget, Vouch, Deliver,
         ] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
             let user = matches!(k, Sign | Adopt | Warrant);
@@ -141,7 +159,7 @@ mod tests {
                 "{k:?}"
             );
             assert_eq!(permit(Role::Root, k, State::Member), Verdict::Yes);
-            let always = matches!(k, Watch | Reload | Adopt);
+            let always = matches!(k, Watch | Reload | Adopt | End | Lease | Forget);
             assert_eq!(
                 permit(Role::Root, k, State::NoKey) == Verdict::Yes,
                 always,

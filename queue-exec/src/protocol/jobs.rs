@@ -50,6 +50,16 @@ impl JobKey {
         b.copy_from_slice(w.as_bytes());
         b
     }
+
+    /// The attempt with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [job @ .., a, b, c, d, e, f, g, h] = bytes;
+        Self {
+            job: u64::from_be_bytes(job),
+            task: u32::from_be_bytes([a, b, c, d]),
+            attempt: u32::from_be_bytes([e, f, g, h]),
+        }
+    }
 }
 
 /// Asked of the monitor.
@@ -63,7 +73,10 @@ pub enum JobRequest {
         run: [u8; 32],
     },
     /// The daemon: start this attempt. Answered by `Done` once a session has it, or by `Refused`: then nothing was
-    /// started. An attempt of which an equal or newer one was ever seen here is refused.
+    /// started. An attempt of which an equal or newer one was ever seen here is refused (`Denied`).
+    ///
+    /// A run too large for the packet is in a memory file with the seals `SHRINK`, `GROW` and `WRITE`, from its
+    /// first byte to its last; nobody moves the descriptor's offset.
     Run {
         /// Which.
         key: JobKey,
@@ -80,7 +93,7 @@ pub enum JobRequest {
         /// The daemon's note: said again with [`JobReply::Started`].
         note: Vec<u8>,
     },
-    /// The daemon: end this attempt, or send it a signal.
+    /// The daemon: end this attempt, or send it a signal. Answered by `Done`; `Refused` if it does not run here.
     End {
         /// Which.
         key: JobKey,
@@ -91,12 +104,12 @@ pub enum JobRequest {
         /// Who or why, for its outcome.
         text: String,
     },
-    /// The daemon: these leases end later.
+    /// The daemon: these leases end later. Answered by `Done`; attempts that do not run here are passed over.
     Lease {
         /// Attempt, and the new end of its lease.
         leases: Vec<(JobKey, u64)>,
     },
-    /// The daemon: the leader has these outcomes.
+    /// The daemon: the leader has these outcomes. Answered by `Done`.
     Forget {
         /// Whose.
         keys: Vec<JobKey>,
@@ -261,6 +274,10 @@ pub enum ToRunner {
 }
 
 /// From a session that runs jobs.
+///
+/// A monitor that died may not have read the last of these. A session that was adopted says again how far it is:
+/// `Started` of the attempt that it runs, with empty `running` if the command has not been executed yet (and `Stopped`
+/// if it is), or `Ended` of the one that it ran last. One that waits for a job is not adopted, but denied, and exits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromRunner {
     /// The command was executed.
@@ -625,5 +642,222 @@ impl FromRunner {
             },
             _ => return Err(Malformed("message of a runner")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FromSession, Reply, Request, ToSession};
+    use super::*;
+
+    const KEY: JobKey = JobKey {
+        job: 0x0102_0304_0506_0708,
+        task: 0x090a_0b0c,
+        attempt: 0x0d0e_0f10,
+    };
+
+    #[test]
+    fn an_attempt_is_sixteen_bytes() {
+        let bytes: Vec<u8> = (1..=16).collect();
+        assert_eq!(KEY.to_bytes()[..], bytes);
+        assert_eq!(JobKey::from_bytes(KEY.to_bytes()), KEY);
+    }
+
+    #[test]
+    fn each_request_comes_back_as_it_went() {
+        for m in [
+            JobRequest::Warrant {
+                login: "bob".into(),
+                run: [1; 32],
+            },
+            JobRequest::Run {
+                key: KEY,
+                warrant: vec![1; 300],
+                source_cert: vec![2; 200],
+                run: vec![3; RUN_INLINE_MAX],
+                params: vec![4; PARAMS_MAX],
+                lease: u64::MAX,
+                note: vec![5; NOTE_MAX],
+            },
+            JobRequest::End {
+                key: KEY,
+                signal: 15,
+                cause: 10,
+                text: "killed by bob@h2".into(),
+            },
+            JobRequest::Lease {
+                leases: vec![(KEY, 1), (KEY, 2)],
+            },
+            JobRequest::Forget {
+                keys: vec![KEY; KEYS_MAX],
+            },
+            JobRequest::Vouch {
+                ticket: vec![1],
+                source_cert: vec![2],
+                body: [3; 32],
+            },
+            JobRequest::Deliver {
+                job: 7,
+                warrant: vec![1],
+                source_cert: vec![],
+                run: vec![2; 9],
+                from: "h2".into(),
+            },
+        ] {
+            let p = Request::Job(m.clone()).encode(9);
+            assert!(p.len() <= super::super::PACKET_MAX);
+            assert_eq!(Request::decode(&p), Ok((9, Request::Job(m))));
+            for cut in 0..p.len().min(100) {
+                assert!(Request::decode(&p[..p.len() - 1 - cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn each_reply_comes_back_as_it_went() {
+        for m in [
+            JobReply::Warrant {
+                warrant: vec![1],
+                source_cert: vec![2],
+            },
+            JobReply::Vouched {
+                user: "bob".into(),
+                host: "h2".into(),
+                operator: true,
+            },
+            JobReply::Delivered {
+                failed: "no room".into(),
+                hopeless: true,
+            },
+            JobReply::Life { life: [7; 16] },
+            JobReply::Started {
+                key: KEY,
+                login: "bob".into(),
+                pid: 12,
+                running: vec![1; OUTCOME_MAX],
+                note: vec![2; NOTE_MAX],
+                since: 1_700_000_000_000,
+            },
+            JobReply::Stopped {
+                key: KEY,
+                stopped: true,
+            },
+            JobReply::Ended {
+                key: KEY,
+                outcome: vec![1; OUTCOME_MAX],
+            },
+            JobReply::Told,
+        ] {
+            let p = Reply::Job(m.clone()).encode(0);
+            assert_eq!(Reply::decode(&p), Ok((0, Reply::Job(m))));
+            assert!(Reply::decode(&p[..p.len() - 1]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_said_with_runners_comes_back_as_it_went() {
+        for m in [
+            ToRunner::Hire {
+                nonce: [1; 16],
+                login: "a".into(),
+                ruser: "b".into(),
+                rhost: "c".into(),
+                host: "d".into(),
+                pam: true,
+                cgroup: false,
+                uid_min: 1000,
+                allow_root: true,
+                socket: "/run/queue/exec.sock".into(),
+                spool: "/var/lib/queue/spool/a".into(),
+            },
+            ToRunner::Job {
+                key: KEY,
+                run: vec![1; RUN_INLINE_MAX],
+                params: vec![2; PARAMS_MAX],
+                lease: 3,
+            },
+            ToRunner::End {
+                key: KEY,
+                signal: 0,
+                cause: 10,
+                text: "killed by bob@h2".into(),
+            },
+            ToRunner::Lease { key: KEY, lease: 4 },
+            ToRunner::Deliver {
+                job: 7,
+                run: vec![],
+                from: String::new(),
+            },
+        ] {
+            let m = ToSession::Job(m);
+            let p = m.encode();
+            assert!(ToSession::decode(&p[..p.len() - 1]).is_err());
+            assert_eq!(ToSession::decode(&p), Ok(m));
+        }
+        for m in [
+            FromRunner::Started {
+                key: KEY,
+                running: vec![1, 2],
+            },
+            FromRunner::Stopped {
+                key: KEY,
+                stopped: false,
+            },
+            FromRunner::Ended {
+                key: KEY,
+                outcome: vec![3; OUTCOME_MAX],
+                last: true,
+            },
+            FromRunner::Delivered {
+                failed: String::new(),
+                hopeless: false,
+            },
+        ] {
+            let m = FromSession::Job(m);
+            let p = m.encode();
+            assert!(FromSession::decode(&p[..p.len() - 1]).is_err());
+            assert_eq!(FromSession::decode(&p), Ok(m));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let bad = [
+            JobRequest::Run {
+                key: KEY,
+                warrant: vec![],
+                source_cert: vec![],
+                run: vec![0; RUN_INLINE_MAX + 1],
+                params: vec![],
+                lease: 0,
+                note: vec![],
+            },
+            JobRequest::End {
+                key: KEY,
+                signal: 0,
+                cause: 0,
+                text: String::new(),
+            },
+        ];
+        assert!(Request::decode(&Request::Job(bad[0].clone()).encode(1)).is_err());
+        // More than fit are not written; a count that says so is not believed.
+        let many = JobRequest::Forget {
+            keys: vec![KEY; KEYS_MAX + 1],
+        };
+        let mut p = Request::Job(many).encode(1);
+        let Ok((_, Request::Job(JobRequest::Forget { keys }))) = Request::decode(&p) else {
+            panic!("not read");
+        };
+        assert_eq!(keys.len(), KEYS_MAX);
+        let count = p.len() - KEYS_MAX * 16 - 2;
+        p[count..count + 2].copy_from_slice(&(KEYS_MAX as u16 + 1).to_be_bytes());
+        p.extend_from_slice(&KEY.to_bytes());
+        assert!(Request::decode(&p).is_err());
+        // Texts are made harmless.
+        let mut text = Request::Job(bad[1].clone()).encode(1);
+        let end = text.len();
+        text[end - 1] = 1;
+        text.push(b'\n');
+        assert!(Request::decode(&text).is_err());
     }
 }
