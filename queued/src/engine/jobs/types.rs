@@ -52,6 +52,9 @@ pub(crate) enum AgentInput {
     ExecDown,
     /// It has told all that runs here.
     ExecTold,
+    /// Before the `ExecStarted` of an attempt that an earlier life of this daemon started: the length of its lease in
+    /// milliseconds, as the note says that was kept with it. Not said where it has none.
+    ExecLease(Key, u64),
     /// An attempt was handed to a session; `running` is there once its command was executed.
     ExecStarted(Key, Option<Running>),
     /// An attempt was stopped, or goes on.
