@@ -28,6 +28,10 @@ struct Init {
     told_empty: bool,
     cpu_us: u64,
     maxrss_kib: u64,
+    /// Messages that go out together, before we sleep.
+    out: Vec<u8>,
+    /// For the children.
+    stack: command::Stack,
 }
 
 /// Becomes the init process of a session, in a process that was forked for it, has one thread and holds no
@@ -53,7 +57,10 @@ pub fn run(session: OwnedFd) -> ExitCode {
         told_empty: false,
         cpu_us: 0,
         maxrss_kib: 0,
+        out: Vec::new(),
+        stack: command::Stack::default(),
     };
+    command::defaults();
     match init.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -89,18 +96,28 @@ impl Init {
             }
             let ready = fds.map(|f| f.any() == Some(true));
             if ready[1] {
-                while signals.read_signal()?.is_some() {}
-                self.reap()?;
+                // There is never more than one of a kind; should one come meanwhile, the poll says so.
+                signals.read_signal()?;
+                self.reap();
             }
             if ready[0] && !self.message()? {
+                self.flush();
                 return Ok(());
             }
+            self.flush();
         }
     }
 
     fn tell(&mut self, m: FromInit) {
-        // A session that is gone is noticed by its end of file.
-        let _ = self.session.write_all(&m.encode());
+        self.out.extend_from_slice(&m.encode());
+    }
+
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            // A session that is gone is noticed by its end of file.
+            let _ = self.session.write_all(&self.out);
+            self.out.clear();
+        }
     }
 
     /// One message of the session; `false`: we are done.
@@ -165,13 +182,17 @@ impl Init {
     }
 
     fn start(&mut self, spec: &Spec, stdio: [OwnedFd; 3]) {
-        match command::start(spec, stdio) {
+        (self.cpu_us, self.maxrss_kib) = (0, 0);
+        match command::start(spec, stdio, &mut self.stack) {
             Ok(pid) => {
                 self.command = Command::Running { pid };
+                self.told_empty = false;
                 self.tell(FromInit::Started { pid });
             }
             Err((stage, errno)) => {
                 self.command = Command::Ended;
+                // Its process was collected already: nothing is left to be told of.
+                self.told_empty = true;
                 self.tell(FromInit::Failed {
                     stage,
                     errno: errno as i32,
@@ -190,7 +211,7 @@ impl Init {
     }
 
     /// Takes every status there is.
-    fn reap(&mut self) -> std::io::Result<()> {
+    fn reap(&mut self) {
         loop {
             let mut status = 0;
             // SAFETY: an all-zero rusage is a valid value to be overwritten.
@@ -199,13 +220,16 @@ impl Init {
             // SAFETY: valid pointers.
             let pid = unsafe { libc::wait4(-1, &raw mut status, flags, &raw mut usage) };
             match pid {
-                0 => return Ok(()),
+                0 => return,
                 -1 if Errno::last() == Errno::EINTR => continue,
                 -1 => {
                     if !std::mem::replace(&mut self.told_empty, true) {
-                        self.tell(FromInit::Empty);
+                        self.tell(FromInit::Empty {
+                            cpu_us: self.cpu_us,
+                            maxrss_kib: self.maxrss_kib,
+                        });
                     }
-                    return Ok(());
+                    return;
                 }
                 _ => {}
             }

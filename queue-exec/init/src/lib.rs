@@ -1,8 +1,8 @@
 //! The leader of a command's terminal session, and what a session process and it say to each other over a
 //! stream socket pair.
 //!
-//! It becomes the user when told, executes one command in a process group of its own, reaps every orphan of
-//! the tree, and reports. It knows nothing of networks, keys or people, keeps no secret and parses nothing from
+//! It becomes the user when told, executes a command in a process group of its own (a session of batch jobs: one
+//! after the other), reaps every orphan of the tree, and reports. It knows nothing of networks, keys or people, keeps no secret and parses nothing from
 //! outside, because it is what a checkpoint will carry from host to host together with the command's tree.
 
 mod command;
@@ -26,7 +26,7 @@ pub enum ToInit {
         /// Supplementary groups.
         groups: Vec<u32>,
     },
-    /// Run this.
+    /// Run this. Only once nothing is left of what ran before.
     Exec(Box<Spec>),
     /// Send a signal to every process of the tree.
     SignalTree(i32),
@@ -42,7 +42,7 @@ pub enum FromInit {
         /// Its process id, and its group's.
         pid: i32,
     },
-    /// It was not, and init has nothing left to do.
+    /// It was not, and nothing is left of it. Another command may follow, unless we could not become the user.
     Failed {
         /// What was being done.
         stage: Stage,
@@ -60,13 +60,18 @@ pub enum FromInit {
     Exited {
         /// As `waitpid(2)` gives it.
         status: i32,
-        /// CPU time of all that was reaped so far, in microseconds.
+        /// CPU time of all that was reaped since the command was started, in microseconds.
         cpu_us: u64,
         /// Largest resident size among them, in KiB.
         maxrss_kib: u64,
     },
-    /// Nothing of the tree is left.
-    Empty,
+    /// Nothing of the tree is left. Another command may follow.
+    Empty {
+        /// CPU time of all that was reaped since the command was started, in microseconds.
+        cpu_us: u64,
+        /// Largest resident size among them, in KiB.
+        maxrss_kib: u64,
+    },
 }
 
 /// What init was doing when it failed.
@@ -274,7 +279,7 @@ impl FromInit {
                 cpu_us,
                 maxrss_kib,
             } => (5, 0, status, cpu_us, maxrss_kib),
-            Self::Empty => (6, 0, 0, 0, 0),
+            Self::Empty { cpu_us, maxrss_kib } => (6, 0, 0, cpu_us, maxrss_kib),
         };
         let mut v = [0; Self::LEN];
         v[0] = kind;
@@ -305,7 +310,10 @@ impl FromInit {
                 cpu_us: c,
                 maxrss_kib: d,
             },
-            6 => Self::Empty,
+            6 => Self::Empty {
+                cpu_us: c,
+                maxrss_kib: d,
+            },
             _ => return Err(Malformed),
         })
     }
@@ -364,7 +372,10 @@ mod tests {
                 cpu_us: u64::MAX,
                 maxrss_kib: 1,
             },
-            FromInit::Empty,
+            FromInit::Empty {
+                cpu_us: 3,
+                maxrss_kib: u64::MAX,
+            },
         ] {
             assert_eq!(FromInit::decode(&m.encode()), Ok(m));
         }

@@ -58,18 +58,24 @@ fn has_children() -> bool {
     }
 }
 
-/// Sends a signal to all, once each. Two rounds, for what was forked during the first.
+/// Sends a signal to all, once each. Two rounds, for what was forked during the first; to kill, as many as find
+/// somebody new, but not for ever.
 pub(crate) fn signal(signal: i32) {
     if !has_children() {
         return;
     }
     let mut told = BTreeSet::new();
-    for _ in 0..2 {
+    let rounds = if signal == libc::SIGKILL { 16 } else { 2 };
+    for round in 0..rounds {
+        let before = told.len();
         for pid in descendants() {
             if told.insert(pid) {
                 // SAFETY: no memory is involved.
                 unsafe { libc::kill(pid, signal) };
             }
+        }
+        if round > 0 && told.len() == before {
+            break;
         }
     }
 }

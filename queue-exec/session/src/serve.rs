@@ -725,7 +725,7 @@ impl Session {
                     self.sources.iter_mut().for_each(Source::only_rest);
                 }
             }
-            FromInit::Empty => {
+            FromInit::Empty { .. } => {
                 self.tree_empty = true;
                 self.hangup = None;
             }
