@@ -7,5 +7,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod leader;
+mod post;
 pub(crate) mod schedule;
 pub(crate) mod types;
+mod view;

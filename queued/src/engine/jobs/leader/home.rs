@@ -1,0 +1,5 @@
+//! Output that is brought home.
+
+/// Deliveries.
+#[derive(Debug, Default)]
+pub(crate) struct Home {}
