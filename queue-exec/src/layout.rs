@@ -114,6 +114,11 @@ impl Layout {
         self.run.join("sessions")
     }
 
+    /// Output of batch jobs that is to be brought home, in a directory for each user.
+    pub fn spool(&self) -> PathBuf {
+        self.state.join("spool")
+    }
+
     /// The daemon's room: TLS key, members.
     pub fn queued_state(&self) -> PathBuf {
         self.state.join("queued")

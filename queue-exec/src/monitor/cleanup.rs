@@ -4,6 +4,7 @@ use super::Monitor;
 use super::cgroup::Cgroup;
 use super::events::Timer;
 use super::tree::{self, Id};
+use queue_exec::protocol::JobKey;
 use queue_exec::ticket::Nonce;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(super) struct Cleanup {
     roots: Vec<Id>,
     /// To be removed in the end.
     record: Option<Nonce>,
+    /// The attempt that is over then, and its outcome.
+    attempt: Option<(JobKey, Vec<u8>)>,
     since: Instant,
     delay: Duration,
 }
@@ -47,6 +50,7 @@ impl Monitor {
         cgroup: Option<Cgroup>,
         roots: Vec<Id>,
         record: Option<Nonce>,
+        attempt: Option<(JobKey, Vec<u8>)>,
     ) {
         let id = self.new_id();
         let c = Cleanup {
@@ -54,6 +58,7 @@ impl Monitor {
             cgroup,
             roots,
             record,
+            attempt,
             since: Instant::now(),
             delay: FIRST,
         };
@@ -94,6 +99,9 @@ impl Monitor {
         if done || (c.task == Task::All && c.cgroup.is_none() && c.since.elapsed() > GIVE_UP) {
             if let Some(nonce) = c.record {
                 super::record::Record::remove(&self.layout.sessions(), &nonce);
+            }
+            if let Some((key, outcome)) = c.attempt {
+                self.attempt_over(key, outcome);
             }
             return;
         }

@@ -15,8 +15,8 @@ use queue_exec::client;
 use queue_exec::codec::hex;
 use queue_exec::operators::Operators;
 use queue_exec::policy::Asker;
-use queue_exec::protocol::{Control, Refusal, Reply, SEEN_MAX, Seen, ToSession};
-use queue_exec::ticket::Nonce;
+use queue_exec::protocol::{Control, JobReply, Refusal, Reply, SEEN_MAX, Seen, ToSession};
+use queue_exec::ticket::{Nonce, Ticket};
 use sha2::{Digest as _, Sha256};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -38,7 +38,18 @@ pub(super) struct Asked {
     /// His account here.
     login: String,
     asker: Asker,
-    control: Control,
+    wish: Wish,
+}
+
+/// What he asks.
+#[derive(Debug)]
+enum Wish {
+    Control(Control),
+    /// That the leader of the jobs is told who he is.
+    Vouch {
+        user: String,
+        host: String,
+    },
 }
 
 /// Who waits for an account to be looked up.
@@ -72,8 +83,40 @@ impl Monitor {
         source_cert: &[u8],
         body: &[u8],
     ) {
-        match self.check_control(conn, request, ticket, source_cert, body) {
-            Ok(asked) => self.control_asked(asked),
+        let hash = Sha256::digest(body).into();
+        let wish = |_: &Ticket| {
+            let control = Control::decode(body).map_err(|e| e.to_string())?;
+            match control {
+                Control::Kill { signal, .. } if signal > SIGNAL_MAX => {
+                    Err("there is no such signal".to_owned())
+                }
+                c => Ok(Wish::Control(c)),
+            }
+        };
+        let asked = self.check_asked(conn, request, ticket, source_cert, &hash, wish);
+        self.asked(conn, request, asked);
+    }
+
+    /// The daemon of the leader wants to know who asks it about jobs.
+    pub(super) fn vouch_requested(
+        &mut self,
+        conn: u32,
+        request: u32,
+        ticket: &[u8],
+        source_cert: &[u8],
+        hash: &[u8; 32],
+    ) {
+        let wish = |t: &Ticket| {
+            let (user, host) = (t.user.clone(), t.source.clone());
+            Ok(Wish::Vouch { user, host })
+        };
+        let asked = self.check_asked(conn, request, ticket, source_cert, hash, wish);
+        self.asked(conn, request, asked);
+    }
+
+    fn asked(&mut self, conn: u32, request: u32, asked: Result<Asked, (Refusal, String)>) {
+        match asked {
+            Ok(asked) => self.wish_asked(asked),
             Err((code, text)) => {
                 log!("request refused: {text}");
                 self.refuse(conn, request, code, &text);
@@ -82,25 +125,21 @@ impl Monitor {
     }
 
     /// Everything that can be said against it without knowing the account.
-    fn check_control(
+    fn check_asked(
         &mut self,
         conn: u32,
         request: u32,
         ticket: &[u8],
         source_cert: &[u8],
-        body: &[u8],
+        hash: &[u8; 32],
+        wish: impl FnOnce(&Ticket) -> Result<Wish, String>,
     ) -> Result<Asked, (Refusal, String)> {
         let bad = |text: &str| (Refusal::BadTicket, text.to_owned());
         let (_, source, t) = self.check_ticket(ticket, source_cert)?;
-        if Sha256::digest(body)[..] != t.request {
+        if *hash != t.request {
             return Err(bad("the request is not the one that its ticket was signed for"));
         }
-        let control = Control::decode(body).map_err(|e| bad(&e.to_string()))?;
-        if let Control::Kill { signal, .. } = control
-            && signal > SIGNAL_MAX
-        {
-            return Err(bad("there is no such signal"));
-        }
+        let wish = wish(&t).map_err(|text| bad(&text))?;
         let asker = self
             .policy
             .may_ask(&source, &t.user, &t.login)
@@ -112,22 +151,22 @@ impl Monitor {
             by: format!("{}@{}", t.user, t.source),
             login: t.login,
             asker,
-            control,
+            wish,
         })
     }
 
     /// Decides at once if the account is known well enough.
-    fn control_asked(&mut self, asked: Asked) {
-        let own = match &asked.control {
-            Control::Kill { session, .. } => {
+    fn wish_asked(&mut self, asked: Asked) {
+        let own = match &asked.wish {
+            Wish::Control(Control::Kill { session, .. }) => {
                 self.live(session).is_some_and(|(_, login)| login == asked.login)
             }
-            Control::Drain { .. } | Control::Undrain => false,
+            Wish::Control(Control::Drain { .. } | Control::Undrain) | Wish::Vouch { .. } => false,
         };
         let groups = self.operators.has_groups()
             && !(own || asked.asker.operator || self.operators.names(&asked.login));
         match self.names.local_uid(&asked.login) {
-            Some(uid) if !groups => self.control_known(asked, Some(uid), &[]),
+            Some(uid) if !groups => self.asker_known(asked, Some(uid), &[]),
             _ => {
                 let login = asked.login.clone();
                 self.look_up(&login, Waiting::Control(asked));
@@ -179,9 +218,9 @@ impl Monitor {
     fn account_found(&mut self, waiting: Waiting, found: &Found) {
         match (waiting, found) {
             (Waiting::Control(asked), Found::Account(a)) => {
-                self.control_known(asked, Some(a.uid), &a.groups);
+                self.asker_known(asked, Some(a.uid), &a.groups);
             }
-            (Waiting::Control(asked), Found::None) => self.control_known(asked, None, &[]),
+            (Waiting::Control(asked), Found::None) => self.asker_known(asked, None, &[]),
             (Waiting::Control(asked), Found::Failed) => {
                 let text = format!(
                     "the name service of {} does not say who {} is: try again",
@@ -198,16 +237,19 @@ impl Monitor {
         }
     }
 
-    fn host_name(&self) -> String {
+    pub(super) fn host_name(&self) -> String {
         self.trust
             .identity()
             .map_or_else(|_| "this host".to_owned(), |id| id.cert.name.clone())
     }
 
     /// The account is known: decides, and does it.
-    fn control_known(&mut self, asked: Asked, uid: Option<u32>, groups: &[String]) {
+    fn asker_known(&mut self, asked: Asked, uid: Option<u32>, groups: &[String]) {
         let host = self.host_name();
+        let vouch = matches!(asked.wish, Wish::Vouch { .. });
         let refusal = match uid {
+            // Who has jobs need not have an account where they are led.
+            None if vouch => None,
             None => Some(format!("{host} has no account {}", asked.login)),
             Some(uid) if !asked.asker.allowed.fits(uid) => Some(format!(
                 "{} is no ordinary user on {host} (uid {uid}), and a line 'vouch' in exec.conf there does not name it",
@@ -221,7 +263,14 @@ impl Monitor {
         }
         let operator =
             asked.asker.operator || self.operators.names(&asked.login) || self.operators.names_group(groups);
-        let done = match &asked.control {
+        let control = match asked.wish {
+            Wish::Control(c) => c,
+            Wish::Vouch { user, host } => {
+                let vouched = JobReply::Vouched { user, host, operator };
+                return self.reply(asked.conn, asked.request, &Reply::Job(vouched));
+            }
+        };
+        let done = match &control {
             Control::Kill { session, signal } => {
                 self.kill(session, *signal, &asked.by, &asked.login, operator)
             }
@@ -231,11 +280,9 @@ impl Monitor {
         };
         match done {
             Ok(()) => {
-                log!("{}: {:?}", asked.by, asked.control);
-                let reply = Reply::Controlled {
-                    by: asked.by,
-                    control: asked.control,
-                };
+                log!("{}: {control:?}", asked.by);
+                let by = asked.by;
+                let reply = Reply::Controlled { by, control };
                 self.reply(asked.conn, asked.request, &reply);
             }
             Err((code, text)) => {
@@ -349,15 +396,19 @@ impl Monitor {
             .sessions
             .iter()
             .filter(|(other, _)| **other != id)
-            .filter_map(|(_, s)| match &s.phase {
-                Phase::Live { about: a, .. } if all || a.login == about.login => {
-                    let seen = Seen {
-                        nonce: a.nonce,
-                        pid: s.process.0.unsigned_abs(),
-                    };
-                    Some((a.login != about.login, a.since, seen))
-                }
-                _ => None,
+            .filter_map(|(_, s)| {
+                let (a, nonce) = match &s.phase {
+                    Phase::Live { about, .. } => (&**about, about.nonce),
+                    // By its attempt: that is what the daemon calls it.
+                    Phase::Runner(r) => (&r.about, r.job()?.to_bytes()),
+                    Phase::Starting | Phase::Warm { .. } => return None,
+                };
+                let pid = s.process.0.unsigned_abs();
+                (all || a.login == about.login).then_some((
+                    a.login != about.login,
+                    a.since,
+                    Seen { nonce, pid },
+                ))
             })
             .collect();
         // If there are too many: one's own, and the oldest.

@@ -52,6 +52,10 @@ pub(crate) enum Timer {
     Zygote,
     /// This look-up of an account takes too long.
     Account(u32),
+    /// A job should have ended by now.
+    Runner(u32),
+    /// Let go of runners that have had no job for long.
+    Runners,
 }
 
 impl Source {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Launches that wait for a session process to start.
 const STARTS_MAX: usize = 256;
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
+const SLOW: &str = "starting a session process took too long here";
 
 /// A launch whose ticket was found good.
 #[derive(Debug)]
@@ -116,18 +117,12 @@ impl Monitor {
         ticket: &[u8],
         source_cert: &[u8],
     ) -> Result<(Ticket, Allowed), (Refusal, String)> {
-        let (id, source, t) = self.check_ticket(ticket, source_cert)?;
+        let (_, source, t) = self.check_ticket(ticket, source_cert)?;
         let allowed = self
             .policy
             .may(&source, &t.user, &t.login)
             .map_err(|e| (Refusal::Policy, e))?;
-        if self.live_sessions() + self.parked.starts.len() >= self.policy.max_sessions {
-            let text = format!(
-                "{} runs as many sessions as it may (max-sessions {})",
-                id.cert.name, self.policy.max_sessions
-            );
-            return Err((Refusal::Busy, text));
-        }
+        self.room_for_one()?;
         self.take_ticket(&t)?;
         Ok((t, allowed))
     }
@@ -151,8 +146,9 @@ impl Monitor {
             .front()
             .is_some_and(|s| s.since.elapsed() >= STARTS_WITHIN)
         {
-            self.refuse_first_start("starting a session process took too long here");
+            self.refuse_first_start(SLOW);
         }
+        self.refuse_waiting(false, SLOW);
     }
 
     /// Gives all waiting launches up.
@@ -160,6 +156,7 @@ impl Monitor {
         while !self.parked.starts.is_empty() {
             self.refuse_first_start(text);
         }
+        self.refuse_waiting(true, text);
     }
 
     fn refuse_first_start(&mut self, text: &str) {
@@ -242,7 +239,7 @@ impl Monitor {
 }
 
 /// Milliseconds since the epoch, by this host's clock.
-fn unix_now_ms() -> u64 {
+pub(super) fn unix_now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))

@@ -4,7 +4,7 @@
 //! the authority's few synced writes when a host joins or a revocation list comes in.)
 //!
 //! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts what was asked for,
-//! `control` ends it when asked, `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions`
+//! `control` ends it when asked, `jobs` runs batch jobs, `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions`
 //! follows them, `cleanup` ends what they leave.
 
 mod accounts;
@@ -104,6 +104,7 @@ pub(crate) struct Monitor {
     pool: pool::Pool,
     zygote: zygote::Zygote,
     cleanups: HashMap<u32, cleanup::Cleanup>,
+    jobs: jobs::Jobs,
     parked: serve::Parked,
     program: Program,
     cgroups: Option<cgroup::Parent>,
@@ -176,7 +177,9 @@ impl Monitor {
             .add(listener.as_fd(), Source::Listener)
             .and_then(|()| events.add(signals.as_fd(), Source::Signals))
             .map_err(|e| format!("epoll: {e}"))?;
+        let boot = tree::boot_id();
         Ok(Self {
+            jobs: jobs::Jobs::load(&layout, &boot),
             trust: Trust::load(&layout.exec_state()),
             seen: Seen::load(layout.sessions().join("nonces")),
             program: Program::new(&session, nofile).map_err(|e| format!("{}: {e}", session.display()))?,
@@ -198,7 +201,7 @@ impl Monitor {
             cleanups: HashMap::new(),
             parked: serve::Parked::default(),
             cgroups,
-            boot: tree::boot_id(),
+            boot,
             next_id: 0,
             buffer: vec![0; PACKET_MAX],
             notify,
@@ -236,6 +239,8 @@ impl Monitor {
                     Timer::Nonces => self.nonce_timer(),
                     Timer::Reap => self.reap_timer(),
                     Timer::Zygote => self.zygote_timer(),
+                    Timer::Runner(id) => self.runner_timer(id),
+                    Timer::Runners => self.idle_runners(),
                 }
             }
         }
@@ -323,6 +328,7 @@ impl Monitor {
         self.policy = policy;
         self.operators = control::operators(&self.layout.queued_toml());
         self.accounts.forget();
+        self.dismiss_idle();
         self.renew_zygote();
         self.fill_pool();
         Ok(())

@@ -73,7 +73,10 @@ impl Monitor {
     }
 
     fn missing(&self) -> usize {
-        let wanted = self.policy.warm.max(self.parked.starts.len());
+        let wanted = self
+            .policy
+            .warm
+            .max(self.parked.starts.len() + self.jobs.waiting());
         wanted.saturating_sub(self.pool.warm.len() + self.pool.starting)
     }
 
@@ -168,6 +171,7 @@ impl Monitor {
         self.pool.retry_at = None;
         match self.parked.starts.pop_front() {
             Some(start) => self.hand_over(id, start),
+            None if self.hire_for_first(id) => {}
             None => self.pool.warm.push_back(id),
         }
     }
@@ -186,17 +190,23 @@ impl Monitor {
         self.pool_failed(&format!("a session process ended {when}"));
     }
 
-    /// We are told to stop: who waits to be claimed ends now. Claimed sessions live on, and find the next
-    /// monitor.
+    /// We are told to stop: who waits to be claimed ends now. Claimed sessions and jobs live on, and
+    /// find the next monitor.
     pub(super) fn end_unclaimed(&mut self) {
         self.end_zygote();
-        let unclaimed = self
-            .sessions
-            .extract_if(|_, s| !matches!(s.phase, Phase::Live { .. }));
+        let unclaimed = self.sessions.extract_if(|_, s| match &s.phase {
+            Phase::Live { .. } => false,
+            Phase::Runner(r) => !r.is_busy(),
+            Phase::Starting | Phase::Warm { .. } => true,
+        });
         let unclaimed: Vec<Session> = unclaimed.map(|(_, s)| s).collect();
         for s in &unclaimed {
             tree::kill_fd(&s.pidfd);
-            self.clean(Task::All, s.cgroup.clone(), vec![s.process], None);
+            let record = match &s.phase {
+                Phase::Runner(r) => Some(r.about.nonce),
+                _ => None,
+            };
+            self.clean(Task::All, s.cgroup.clone(), vec![s.process], record, None);
         }
         self.finish_cleanups(STOP_WITHIN);
         let until = Instant::now() + STOP_WITHIN;

@@ -54,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) cgroup: Option<PathBuf>,
     /// Its init process and the like, where there is no cgroup to find them by.
     pub(crate) children: Vec<Id>,
+    /// It runs batch jobs.
+    pub(crate) runner: bool,
 }
 
 impl Record {
@@ -80,6 +82,9 @@ impl Record {
             text.extend_from_slice(b"cgroup ");
             text.extend_from_slice(p.as_os_str().as_bytes());
             text.push(b'\n');
+        }
+        if self.runner {
+            text.extend_from_slice(b"runner yes\n");
         }
         for (pid, start) in &self.children {
             text.extend_from_slice(format!("child {pid} {start}\n").as_bytes());
@@ -131,6 +136,7 @@ impl Record {
             ..About::default()
         };
         let (mut process, mut boot, mut cgroup, mut children) = (None, None, None, Vec::new());
+        let mut runner = false;
         for line in lines {
             let (key, value) = line.split_once(' ')?;
             match key {
@@ -145,6 +151,7 @@ impl Record {
                 "note" => about.note = bytes(value)?,
                 "cgroup" => cgroup = Some(PathBuf::from(value)),
                 "child" => children.push(id(value)?),
+                "runner" => runner = true,
                 _ => {}
             }
         }
@@ -156,6 +163,7 @@ impl Record {
             boot: boot?,
             cgroup,
             children,
+            runner,
         })
     }
 }
@@ -191,6 +199,7 @@ mod tests {
             boot: "b".into(),
             cgroup: Some("/sys/fs/cgroup/x y".into()),
             children: vec![(13, 35)],
+            runner: true,
         };
         r.write(&dir).unwrap();
         r.write(&dir).unwrap();
@@ -208,7 +217,8 @@ mod tests {
             assert!(!dir.join(hex(&[8; 16])).exists());
         }
         let old = "queue session 1\nprocess 7 1\nboot b\nlogin a\n";
-        assert_eq!(Record::parse([9; 16], old).unwrap().about.login, "a");
+        let old = Record::parse([9; 16], old).unwrap();
+        assert_eq!((old.about.login.as_str(), old.runner), ("a", false));
         Record::remove(&dir, &[7; 16]);
         assert_eq!(Record::load(&dir), []);
         assert_eq!(fs::read(dir.join("nonces")).unwrap(), b"kept");

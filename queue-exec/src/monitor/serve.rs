@@ -10,7 +10,7 @@ use super::permit::{Role, State, Verdict, kind, permit};
 use queue_exec::authority::{self, Applicant};
 use queue_exec::cert::CertError;
 use queue_exec::client;
-use queue_exec::protocol::{Refusal, Reply, Request};
+use queue_exec::protocol::{JobRequest, Refusal, Reply, Request};
 use queue_exec::renewal;
 use queue_exec::state::{Identity, Room, unix_now};
 use queue_exec::ticket::Ticket;
@@ -193,7 +193,7 @@ impl Monitor {
 
     // ---- Sign -----------------------------------------------------------------------------------------
 
-    fn sign(&mut self, conn: u32, request: u32, r: Request) {
+    pub(super) fn sign(&mut self, conn: u32, request: u32, r: Request) {
         let Some(uid) = self.conns.get(&conn).map(|c| c.peer.uid) else {
             return;
         };
@@ -264,6 +264,9 @@ impl Monitor {
     }
 
     fn sign_as(&mut self, conn: u32, request: u32, r: &Request, user: &str) {
+        if let Request::Job(JobRequest::Warrant { login, run }) = r {
+            return self.sign_warrant(conn, request, login, *run, user);
+        }
         let Request::Sign {
             target_cert,
             login,

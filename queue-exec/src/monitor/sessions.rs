@@ -5,6 +5,7 @@ use super::Monitor;
 use super::cgroup::Cgroup;
 use super::cleanup::Task;
 use super::events::{Source, Timer};
+use super::jobs::{Runner, Work};
 use super::log::log;
 use super::record::{About, Record};
 use super::tree::{self, Id};
@@ -63,13 +64,19 @@ pub(super) enum Phase {
         /// It said that it has ended, and whether its processes may stay.
         ended: Option<bool>,
     },
+    /// Hired to run jobs.
+    Runner(Box<Runner>),
 }
 
 impl Monitor {
     pub(super) fn live_sessions(&self) -> usize {
         self.sessions
             .values()
-            .filter(|s| matches!(s.phase, Phase::Live { .. }))
+            .filter(|s| match &s.phase {
+                Phase::Live { .. } => true,
+                Phase::Runner(r) => r.is_busy(),
+                Phase::Starting | Phase::Warm { .. } => false,
+            })
             .count()
     }
 
@@ -85,7 +92,7 @@ impl Monitor {
         if s.deadline.is_none_or(|d| d > Instant::now()) {
             return;
         }
-        if let Phase::Live { about, .. } = &s.phase {
+        if let Some(about) = s.phase.about() {
             let why = match &s.unwanted {
                 Some(by) => format!("{by} wants it ended, and it does not end"),
                 None => "it neither came back nor ended".to_owned(),
@@ -126,7 +133,10 @@ impl Monitor {
             return;
         };
         s.channel = None;
-        if matches!(s.phase, Phase::Live { .. }) {
+        if s.phase.about().is_some() {
+            if matches!(&s.phase, Phase::Runner(r) if !r.is_busy()) {
+                self.jobs.gone(id);
+            }
             // Either its end follows at once, or it has gone mad.
             self.set_deadline(id, DIE_WITHIN);
         } else {
@@ -145,12 +155,15 @@ impl Monitor {
                 s.deadline = None;
                 self.session_ready(id);
             }
-            (FromSession::Running, Phase::Live { .. }) => self.note_children(id),
-            (FromSession::Failed { text }, Phase::Live { about, .. }) => {
-                log!("no session for {}: {text}", about.login);
+            (FromSession::Job(m), Phase::Runner(_)) => return self.runner_says(id, m),
+            (FromSession::Running, Phase::Live { .. } | Phase::Runner(_)) => self.note_children(id),
+            (FromSession::Failed { text }, phase @ (Phase::Live { .. } | Phase::Runner(_))) => {
+                let login = phase.about().map_or("", |a| &a.login);
+                log!("no session for {login}: {text}");
             }
             (FromSession::Look, Phase::Live { .. }) => self.look(id),
-            (FromSession::KillTree, Phase::Live { .. }) => self.kill_others(id),
+            (FromSession::KillTree, Phase::Live { .. } | Phase::Runner(_)) => self.kill_others(id),
+            (FromSession::Ended { .. }, Phase::Runner(_)) => self.set_deadline(id, END_WITHIN),
             (FromSession::Ended { leave }, Phase::Live { about, ended }) => {
                 *ended = Some(leave);
                 if leave {
@@ -188,13 +201,17 @@ impl Monitor {
         }
     }
 
-    pub(super) fn write_record(&self, id: u32) {
-        let Some(s) = self.sessions.get(&id) else { return };
-        let Phase::Live { about, .. } = &s.phase else {
-            return;
+    /// `false` if that failed.
+    pub(super) fn write_record(&self, id: u32) -> bool {
+        let Some(s) = self.sessions.get(&id) else {
+            return false;
+        };
+        let Some(about) = s.phase.about() else {
+            return false;
         };
         let record = Record {
-            about: (**about).clone(),
+            about: about.clone(),
+            runner: matches!(s.phase, Phase::Runner(_)),
             process: s.process,
             boot: self.boot.clone(),
             cgroup: s.cgroup.as_ref().map(|c| c.path().to_owned()),
@@ -205,16 +222,18 @@ impl Monitor {
                 "no record of session {}: {e}: a restarted monitor will not know it",
                 hex(&about.nonce)
             );
+            return false;
         }
+        true
     }
 
-    fn kill_others(&mut self, id: u32) {
+    pub(super) fn kill_others(&mut self, id: u32) {
         let Some(s) = self.sessions.get_mut(&id) else {
             return;
         };
         if !std::mem::replace(&mut s.killing, true) {
             let (cgroup, roots) = (s.cgroup.clone(), s.children.clone());
-            self.clean(Task::Others { session: id }, cgroup, roots, None);
+            self.clean(Task::Others { session: id }, cgroup, roots, None, None);
         }
     }
 
@@ -237,15 +256,22 @@ impl Monitor {
                 self.tell_watchers(&Reply::SessionEnded { nonce });
                 if ended == Some(true) {
                     Record::remove(&self.layout.sessions(), &nonce);
-                    self.clean(Task::Leave, s.cgroup, Vec::new(), None);
+                    self.clean(Task::Leave, s.cgroup, Vec::new(), None, None);
                 } else {
-                    self.clean(Task::All, s.cgroup, s.children, Some(nonce));
+                    self.clean(Task::All, s.cgroup, s.children, Some(nonce), None);
                 }
                 self.fill_pool_by_one();
                 return;
             }
+            Phase::Runner(r) => {
+                self.jobs.gone(id);
+                let attempt = self.runner_died(r.work);
+                self.clean(Task::All, s.cgroup, s.children, Some(r.about.nonce), attempt);
+                self.fill_pool_by_one();
+                return;
+            }
         }
-        self.clean(Task::All, s.cgroup, s.children, None);
+        self.clean(Task::All, s.cgroup, s.children, None, None);
     }
 
     /// Finds the sessions of an earlier monitor: those that live are awaited, the trees of the others killed.
@@ -263,16 +289,22 @@ impl Monitor {
             let id = self.new_id();
             match pidfd {
                 Some(pidfd) if self.events.add(pidfd.as_fd(), Source::Death(id)).is_ok() => {
+                    let phase = if r.runner {
+                        let job = self.jobs.found(r.process, id);
+                        Phase::Runner(Box::new(Runner::found(r.about, job)))
+                    } else {
+                        Phase::Live {
+                            about: Box::new(r.about),
+                            ended: None,
+                        }
+                    };
                     let session = Session {
                         process: r.process,
                         pidfd,
                         channel: None,
                         cgroup,
                         children: r.children,
-                        phase: Phase::Live {
-                            about: Box::new(r.about),
-                            ended: None,
-                        },
+                        phase,
                         killing: false,
                         deadline: None,
                         unwanted: None,
@@ -280,8 +312,14 @@ impl Monitor {
                     self.sessions.insert(id, session);
                     self.set_deadline(id, ADOPT_WITHIN);
                 }
-                _ => self.clean(Task::All, cgroup, r.children, Some(nonce)),
+                _ => {
+                    let job = self.jobs.found(r.process, id).map(|key| (key, Vec::new()));
+                    self.clean(Task::All, cgroup, r.children, Some(nonce), job);
+                }
             }
+        }
+        for key in self.jobs.orphans() {
+            self.attempt_over(key, Vec::new());
         }
         self.finish_cleanups(RECOVER_WITHIN);
         self.nonce_timer();
@@ -293,7 +331,8 @@ impl Monitor {
             return;
         };
         let found = self.sessions.iter().find(|(_, s)| {
-            let known = matches!(&s.phase, Phase::Live { about, .. } if about.nonce == *nonce);
+            let wanted = !matches!(&s.phase, Phase::Runner(r) if r.work == Work::Over);
+            let known = wanted && s.phase.about().is_some_and(|a| a.nonce == *nonce);
             // Its process id is the kernel's word; the process with that id is the recorded one if it has its
             // start time, and lives.
             known && s.channel.is_none() && s.process.0 == pid && tree::alive(s.process)
@@ -315,6 +354,7 @@ impl Monitor {
                 s.deadline = None;
             }
             self.end_unwanted(id);
+            self.runner_adopted(id);
         } else {
             self.events.remove(c.fd.as_fd());
         }
@@ -353,6 +393,7 @@ impl Monitor {
         for event in live {
             self.reply(conn, 0, &event);
         }
+        self.tell_attempts(conn);
     }
 }
 
@@ -365,11 +406,21 @@ impl Session {
 }
 
 impl Phase {
+    /// Whom it is for, once that is known.
+    pub(super) fn about(&self) -> Option<&About> {
+        match self {
+            Self::Starting | Self::Warm { .. } => None,
+            Self::Live { about, .. } => Some(about),
+            Self::Runner(r) => Some(&r.about),
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Warm { .. } => "waiting to be claimed",
             Self::Live { .. } => "claimed",
+            Self::Runner(_) => "hired",
         }
     }
 }
