@@ -88,6 +88,7 @@ pub mod request {
     use super::Oneof;
 
     /// What is asked.
+    #[allow(clippy::large_enum_variant, reason = "it lives as long as it takes to encode or answer it")]
     #[derive(Clone, PartialEq, Oneof)]
     pub enum Kind {
         /// Where shall it run? Answered by `Placed` or `Error`.
@@ -455,6 +456,9 @@ pub struct SessionNote {
     /// Which run of the daemon granted it.
     #[prost(bytes = "vec", tag = "3")]
     pub boot: Vec<u8>,
+    /// Length of the lease in milliseconds, of an attempt of a batch job that has one.
+    #[prost(uint64, tag = "4")]
+    pub lease_ms: u64,
 }
 
 /// What a host is, as long as its daemon's configuration stays the same.

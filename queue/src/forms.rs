@@ -310,6 +310,12 @@ fn help(words: &[OsString]) -> Result<Command, Failure> {
 
 /// `queue explain`: the options are the launch form's, and so is the command.
 fn explain(words: &[OsString], mut json: bool) -> Result<Command, Failure> {
+    let is_job = |w: &OsString| w.to_str().is_some_and(libqueue::job::is_id);
+    if let Some(first) = words.iter().find(|w| !w.as_encoded_bytes().starts_with(b"--"))
+        && is_job(first)
+    {
+        return verbs::explain_job(words, json).map(Command::Verb);
+    }
     let mut parsed = parse(words, false)?;
     parsed.found.retain(|f| {
         let is_json = f.launch.is_some_and(|o| o.id == Id::Json);

@@ -159,7 +159,7 @@ pub const QSH: &[Opt] = &[
 /// Every first word that is a verb, now or in a later version.
 pub const VERB_NAMES: &[&str] = &[
     "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry",
-    "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "drain", "undrain", "stats",
+    "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "modify", "drain", "undrain", "stats",
     "history", "cron", "admin", "top", "web", "help",
 ];
 

@@ -3,6 +3,11 @@
 //! A job's *run* is what is executed: its encoded bytes are what the submitter's warrant covers, and no daemon can
 //! change them. Its *plan* is what the scheduler needs; its owner may modify it later.
 
+#![allow(
+    clippy::large_enum_variant,
+    reason = "a message lives as long as it takes to encode or act on it"
+)]
+
 use super::{Empty, Error, Need, Placed, Rlimit};
 use prost::{Enumeration, Message, Oneof};
 

@@ -1,5 +1,6 @@
-//! `queue jobs`: everything that runs in the cluster.
+//! `queue jobs`: batch jobs, and everything that runs in the cluster.
 
+use super::batch;
 use super::sessions::{self, Seen};
 use super::view::{self, Format, Shown};
 use crate::human;
@@ -8,35 +9,85 @@ use crate::need::in_words;
 use crate::table::Table;
 use crate::verbs::{Filter, View};
 use libqueue::size;
+use libqueue::wire::job::{List, Page};
 use libqueue::wire::{LookedSession, Need, SessionInfo, Sessions};
 use serde::Serialize;
 
-/// Shows them. The exit code is 1 if a host's are missing.
+/// Shows them: batch jobs first, then sessions (without `filter`: batch jobs alone). The exit code is 1 if some are
+/// missing.
 ///
 /// # Errors
 /// No daemon.
-pub fn run(view: View, filter: &Filter) -> Result<u8, Failure> {
+pub fn run(view: View, filter: Option<&Filter>, list: &List) -> Result<u8, Failure> {
     let me = sessions::me()?;
     view::run(view, |format| {
-        let mut all = sessions::fetch()?;
-        sessions::retain(&mut all.sessions, filter, &me);
-        if let Some(h) = &filter.host {
-            all.silent.retain(|s| s.split([':', ' ']).next() == Some(h));
-        }
-        // An operator asks for somebody else by name, or is root; for the others only their own would answer.
-        let any = me == "root" || filter.user.as_deref().is_some_and(|u| u != "me");
-        let mine: Vec<&SessionInfo> = all.sessions.iter().filter(|s| any || s.user == me).collect();
-        let seen = sessions::look_at(&mine, false, &me);
-        let mut notes: Vec<String> = all.silent.iter().map(|s| printable(s)).collect();
-        if !any {
-            notes.extend(seen.failed.iter().map(|f| format!("command lines: {f}")));
-        }
-        let text = match format {
-            Format::Text(width) => table(&all.sessions, &seen).render(width),
-            Format::Json(one_line) => view::json(&json(&all, &seen), one_line)?,
+        let mut notes = Vec::new();
+        let page = match batch::list::fetch(list) {
+            Ok(page) => Some(page),
+            // Sessions can be seen without the leader.
+            Err(e) if filter.is_some() => {
+                notes.push(format!("batch jobs: {}", e.text));
+                None
+            }
+            Err(e) => return Err(e),
         };
+        let sessions = filter.map(|f| look(f, &me, &mut notes)).transpose()?;
+        let text = match format {
+            Format::Text(width) => as_text(page.as_ref(), sessions.as_ref(), width),
+            Format::Json(one_line) => {
+                let jobs: Vec<_> = page
+                    .iter()
+                    .flat_map(|p| p.jobs.iter().map(batch::json::job))
+                    .collect();
+                let mut v = serde_json::json!({ "jobs": jobs, "total": page.as_ref().map(|p| p.total) });
+                if let (Some(m), Some((all, seen))) = (v.as_object_mut(), &sessions) {
+                    let shown: Vec<_> = all
+                        .sessions
+                        .iter()
+                        .map(|s| JsonSession::new(s, seen.of(s), false))
+                        .collect();
+                    m.insert("sessions".into(), serde_json::to_value(shown).unwrap_or_default());
+                    m.insert("silent".into(), all.silent.clone().into());
+                }
+                view::json(&v, one_line)?
+            }
+        };
+        notes.extend(page.iter().filter_map(|p| batch::list::more(p, list)));
         Ok(Shown { text, notes })
     })
+}
+
+fn as_text(page: Option<&Page>, sessions: Option<&(Sessions, Seen)>, width: Option<usize>) -> String {
+    let mut out = String::new();
+    // What is empty is not shown, unless everything is.
+    if let Some(page) = page.filter(|p| !p.jobs.is_empty() || sessions.is_none()) {
+        out += &batch::list::table(page).render(width);
+    }
+    if let Some((all, seen)) = sessions.filter(|(all, _)| !all.sessions.is_empty() || out.is_empty()) {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out += &table(&all.sessions, seen).render(width);
+    }
+    out
+}
+
+/// The sessions that are meant, and what can be seen of them.
+fn look(filter: &Filter, me: &str, notes: &mut Vec<String>) -> Result<(Sessions, Seen), Failure> {
+    let mut all = sessions::fetch()?;
+    sessions::retain(&mut all.sessions, filter, me);
+    if let Some(h) = &filter.host {
+        all.silent.retain(|s| s.split([':', ' ']).next() == Some(h));
+    }
+    // An operator asks for somebody else by name, or is root; for the others only their own would answer.
+    let any = me == "root" || filter.user.as_deref().is_some_and(|u| u != "me");
+    let mine: Vec<&SessionInfo> = all.sessions.iter().filter(|s| any || s.user == me).collect();
+    let seen = sessions::look_at(&mine, false, me);
+    notes.extend(all.silent.iter().map(|s| printable(s)));
+    if !any {
+        notes.extend(seen.failed.iter().map(|f| format!("command lines: {f}")));
+    }
+    Ok((all, seen))
 }
 
 fn table(all: &[SessionInfo], seen: &Seen) -> Table {
@@ -87,7 +138,7 @@ pub fn command(looked: &LookedSession) -> String {
 }
 
 /// A word, quoted for a shell where it needs that.
-fn quoted(word: &[u8]) -> String {
+pub(crate) fn quoted(word: &[u8]) -> String {
     let text = printable(&String::from_utf8_lossy(word));
     let plain = |c: char| c.is_alphanumeric() || "_-+=:,./@%^".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -174,23 +225,6 @@ impl<'a> JsonSession<'a> {
             terminal: looked.map(|l| l.tty.as_str()).filter(|t| !t.is_empty()),
             environment: looked.filter(|_| env).map(|l| texts(&l.env)),
         }
-    }
-}
-
-#[derive(Serialize)]
-struct Json<'a> {
-    jobs: Vec<JsonSession<'a>>,
-    silent: &'a [String],
-}
-
-fn json<'a>(all: &'a Sessions, seen: &'a Seen) -> Json<'a> {
-    Json {
-        jobs: all
-            .sessions
-            .iter()
-            .map(|s| JsonSession::new(s, seen.of(s), false))
-            .collect(),
-        silent: &all.silent,
     }
 }
 

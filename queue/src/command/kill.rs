@@ -1,10 +1,11 @@
-//! `queue kill`: ends sessions, or sends them a signal.
+//! `queue kill`: ends jobs and sessions, or sends them a signal.
 
-use super::{outcome, parallel, sessions, view};
+use super::{batch, outcome, parallel, sessions, view};
 use crate::control;
 use crate::messages::{Failure, printable, say, write_all};
 use crate::verbs::Which;
 use libqueue::wire::SessionInfo;
+use libqueue::wire::job::{Act, Acted};
 use queue_exec::protocol::Control;
 use serde::Serialize;
 
@@ -20,7 +21,26 @@ struct Outcome {
 ///
 /// # Errors
 /// No daemon.
-pub fn run(which: &Which, signal: u8, json: bool) -> Result<u8, Failure> {
+pub fn run(which: Option<&Which>, jobs: Option<Act>, signal: u8, json: bool) -> Result<u8, Failure> {
+    let mut acted = None;
+    if let Some(mut act) = jobs {
+        act.which = act.which.map(batch::mine).transpose()?;
+        match batch::act::ask(act) {
+            Ok(a) => acted = Some(a),
+            // Sessions can be ended without the leader.
+            Err(e) if which.is_some() => say(&format!("batch jobs: {}", e.text), false),
+            Err(e) => return Err(e),
+        }
+    }
+    let Some(which) = which else {
+        return shown(acted.unwrap_or_default(), json);
+    };
+    if let Some(a) = acted
+        .as_ref()
+        .filter(|a| !json && (a.number > 0 || !a.failed.is_empty()))
+    {
+        batch::act::show(a);
+    }
     let me = sessions::me()?;
     let mut all = sessions::fetch()?;
     let mut failed = 0;
@@ -49,8 +69,12 @@ pub fn run(which: &Which, signal: u8, json: bool) -> Result<u8, Failure> {
         }
     }
     let outcomes = parallel::each(&found, |s| one(s, signal, &me));
-    let worked = outcomes.iter().filter(|o| o.ok).count();
+    let mut worked = outcomes.iter().filter(|o| o.ok).count();
     failed += outcomes.len() - worked;
+    if let Some(a) = &acted {
+        worked += usize::try_from(a.number).unwrap_or(usize::MAX);
+        failed += a.failed.len();
+    }
     if json {
         write_all(1, view::json(&outcomes, false)?.as_bytes());
     } else {
@@ -62,6 +86,28 @@ pub fn run(which: &Which, signal: u8, json: bool) -> Result<u8, Failure> {
         }
     }
     Ok(outcome(worked, failed))
+}
+
+/// What was done with batch jobs alone.
+fn shown(acted: Acted, json: bool) -> Result<u8, Failure> {
+    if json {
+        let all: Vec<_> = acted
+            .lines
+            .iter()
+            .map(|l| serde_json::json!({ "ok": true, "text": l }))
+            .chain(
+                acted
+                    .failed
+                    .iter()
+                    .map(|l| serde_json::json!({ "ok": false, "text": l })),
+            )
+            .collect();
+        write_all(1, view::json(&all, false)?.as_bytes());
+    } else {
+        batch::act::show(&acted);
+    }
+    let done = usize::try_from(acted.number).unwrap_or(usize::MAX);
+    Ok(outcome(done, acted.failed.len()))
 }
 
 fn one(s: &SessionInfo, signal: u8, me: &str) -> Outcome {

@@ -2,6 +2,7 @@
 //! is in the path of a launch.
 
 pub mod admin;
+pub mod batch;
 pub mod drain;
 pub mod explain;
 pub mod hosts;
@@ -25,9 +26,15 @@ pub fn run(ask: Ask) -> Result<u8, Failure> {
         Ask::Hosts { view, long, expr } => list::run(view, long, expr.as_deref()),
         Ask::RemoveHost { name, json } => hosts::remove(&name, json).map(|()| 0),
         Ask::Explain { place, json } => explain::run(place, json).map(|()| 0),
-        Ask::Jobs { view, filter } => jobs::run(view, &filter),
+        Ask::Jobs { view, filter, list } => jobs::run(view, filter.as_ref(), &list),
+        Ask::Job(ask) => batch::run(*ask),
         Ask::Show { ids, env, json } => show::run(&ids, env, json),
-        Ask::Kill { which, signal, json } => kill::run(&which, signal, json),
+        Ask::Kill {
+            which,
+            jobs,
+            signal,
+            json,
+        } => kill::run(which.as_ref(), jobs.map(|a| *a), signal, json),
         Ask::Drain { hosts, reason, json } => drain::run(&hosts, reason.as_deref(), json),
         Ask::RotateKeys { json } => admin::rotate_keys(json).map(|()| 0),
     }

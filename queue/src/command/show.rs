@@ -1,10 +1,11 @@
-//! `queue show ID...`: all about sessions of one's own.
+//! `queue show ID...`: all about batch jobs, and sessions of one's own.
 
 use super::jobs::{JsonSession, age_ms, command, user};
-use super::{outcome, sessions, view};
+use super::{batch, outcome, sessions, view};
 use crate::human;
 use crate::messages::{Failure, printable, say, write_all};
 use crate::need::in_words;
+use libqueue::job;
 use libqueue::size;
 use libqueue::wire::{LookedSession, SessionInfo};
 use std::fmt::Write as _;
@@ -14,6 +15,34 @@ use std::fmt::Write as _;
 /// # Errors
 /// No daemon.
 pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
+    let (jobs, ids): (Vec<String>, Vec<String>) = ids.iter().cloned().partition(|w| job::is_id(w));
+    let mut details = Vec::new();
+    if !jobs.is_empty() {
+        let mut ranges = Vec::new();
+        for w in &jobs {
+            ranges.extend(job::ids(w).map_err(Failure::own)?);
+        }
+        details = batch::show::fetch(ranges)?.jobs;
+        if ids.is_empty() {
+            let text = match json {
+                true => view::json(
+                    &details
+                        .iter()
+                        .map(|d| batch::show::value(d, env))
+                        .collect::<Vec<_>>(),
+                    false,
+                )?,
+                false => details
+                    .iter()
+                    .map(|d| batch::show::text(d, env))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            };
+            write_all(1, text.as_bytes());
+            return Ok(0);
+        }
+    }
+    let ids = &ids;
     let me = sessions::me()?;
     let all = sessions::fetch()?;
     let mut failed = 0;
@@ -46,14 +75,16 @@ pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
         fail(reason);
     }
     let text = if json {
+        let jobs = details.iter().map(|d| batch::show::value(d, env));
         let all: Vec<_> = shown
             .iter()
-            .map(|(s, looked)| JsonSession::new(s, *looked, env))
+            .map(|(s, looked)| serde_json::to_value(JsonSession::new(s, *looked, env)).unwrap_or_default())
             .collect();
-        view::json(&all, false)?
+        view::json(&jobs.chain(all).collect::<Vec<_>>(), false)?
     } else {
-        let all: Vec<_> = shown.iter().map(|(s, looked)| as_text(s, *looked, env)).collect();
-        all.join("\n")
+        let jobs = details.iter().map(|d| batch::show::text(d, env));
+        let all = shown.iter().map(|(s, looked)| as_text(s, *looked, env));
+        jobs.chain(all).collect::<Vec<_>>().join("\n")
     };
     write_all(1, text.as_bytes());
     Ok(outcome(shown.len(), failed))

@@ -1,12 +1,16 @@
 //! What a verb's words ask for. Pure: words in, an [`Ask`] or an error out. What is done about it is
 //! [`crate::command`]'s.
 
+pub mod jobs;
 pub mod table;
 
 use crate::messages::Failure;
 use crate::need;
 use crate::options::{Id, Opt};
+use jobs::JobAsk;
+use libqueue::job;
 use libqueue::wire::Place;
+use libqueue::wire::job::{Act, List};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::str::FromStr as _;
@@ -46,9 +50,13 @@ pub enum Ask {
     Jobs {
         /// How it is shown.
         view: View,
-        /// Which.
-        filter: Filter,
+        /// Which sessions; `None`: only batch jobs are meant.
+        filter: Option<Filter>,
+        /// Which batch jobs.
+        list: Box<List>,
     },
+    /// What is about batch jobs alone.
+    Job(Box<JobAsk>),
     /// `queue show`.
     Show {
         /// Which sessions.
@@ -60,8 +68,10 @@ pub enum Ask {
     },
     /// `queue kill`.
     Kill {
-        /// Which sessions.
-        which: Which,
+        /// Which sessions; `None`: only batch jobs are meant.
+        which: Option<Which>,
+        /// Which batch jobs; `None`: only sessions are meant.
+        jobs: Option<Box<Act>>,
         /// Only this signal; 0: end them.
         signal: u8,
         /// As JSON.
@@ -141,13 +151,25 @@ pub fn ask(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Ask, F
     let given = take_apart(verb, words)?;
     let json = json || given.has(Id::Json);
     let usage = || usage(verb);
+    if let Some(ask) = jobs::ask(verb, &given, json) {
+        return ask.map(|a| Ask::Job(Box::new(a)));
+    }
     Ok(match verb.name {
         "hosts" => return hosts(&given, json),
         "jobs" => {
-            none(verb, &given.words)?;
+            if let Some(w) = given.words.iter().find(|w| !job::is_id(w)) {
+                none(verb, std::slice::from_ref(w))?;
+            }
+            let only_jobs = !given.words.is_empty()
+                || [
+                    "group", "name", "class", "state", "tasks", "ended", "sort", "limit", "offset",
+                ]
+                .iter()
+                .any(|n| given.has(Id::Named(n)));
             Ask::Jobs {
                 view: view(&given, json)?,
-                filter: filter(&given)?,
+                filter: if only_jobs { None } else { Some(filter(&given)?) },
+                list: Box::new(jobs::list(&given)?),
             }
         }
         "show" if !given.words.is_empty() => Ask::Show {
@@ -155,11 +177,7 @@ pub fn ask(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Ask, F
             ids: given.words,
             json,
         },
-        "kill" => Ask::Kill {
-            signal: given.value(Id::Signal).map_or(Ok(0), signal)?,
-            which: which(&given)?,
-            json,
-        },
+        "kill" => kill(&given, json)?,
         "drain" | "undrain" if !given.words.is_empty() => Ask::Drain {
             reason: (verb.name == "drain").then(|| given.value(Id::Reason).unwrap_or_default().to_owned()),
             hosts: given.words.iter().map(|h| host(h)).collect::<Result<_, _>>()?,
@@ -168,6 +186,19 @@ pub fn ask(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Ask, F
         "admin" if given.words == ["rotate-keys"] => Ask::RotateKeys { json },
         _ => return Err(usage()),
     })
+}
+
+/// Reads the words of `queue explain` behind which a batch job's number stands.
+///
+/// # Errors
+/// One line for the user.
+pub fn explain_job(words: &[OsString], json: bool) -> Result<Ask, Failure> {
+    let verb = table::by_name("explain").ok_or_else(|| Failure::own("no such verb"))?;
+    let given = take_apart(verb, words)?;
+    Ok(Ask::Job(Box::new(JobAsk::Explain {
+        which: jobs::selection(&given, &given.words)?,
+        json: json || given.has(Id::Json),
+    })))
 }
 
 fn hosts(given: &Given, json: bool) -> Result<Ask, Failure> {
@@ -192,6 +223,34 @@ fn hosts(given: &Given, json: bool) -> Result<Ask, Failure> {
             "`queue hosts` does not know `{other}`: it takes options and `remove NAME` (a host named hosts is reached by `qsh hosts`)"
         ))),
     }
+}
+
+/// Numbers are batch jobs, everything else are sessions; what has no word for sessions means jobs alone.
+fn kill(given: &Given, json: bool) -> Result<Ask, Failure> {
+    let (numbers, sessions): (Vec<String>, Vec<String>) =
+        given.words.iter().cloned().partition(|w| job::is_id(w));
+    let only_jobs = ["group", "name", "class", "state"]
+        .iter()
+        .any(|n| given.has(Id::Named(n)));
+    let filtered = only_jobs || given.has(Id::All) || filter(given)? != Filter::default();
+    if !given.words.is_empty() && filtered && !sessions.is_empty() {
+        return Err(Failure::own(
+            "`queue kill` takes IDs of sessions, or --user, --host and --all, not both",
+        ));
+    }
+    let act = jobs::kill(given, &numbers)?;
+    let about_jobs = filtered || !numbers.is_empty();
+    Ok(Ask::Kill {
+        which: match (sessions.is_empty(), numbers.is_empty()) {
+            (false, _) => Some(Which::Ids(sessions)),
+            (true, false) => None,
+            (true, true) if only_jobs => None,
+            (true, true) => Some(which(given)?),
+        },
+        jobs: about_jobs.then(|| Box::new(act)),
+        signal: given.value(Id::Signal).map_or(Ok(0), signal)?,
+        json,
+    })
 }
 
 fn which(given: &Given) -> Result<Which, Failure> {

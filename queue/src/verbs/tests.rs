@@ -1,4 +1,5 @@
 use super::*;
+use libqueue::wire::job::{Deed, IdRange, Selection, TaskRange, Wait};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace()
@@ -48,10 +49,18 @@ fn hosts_and_jobs() {
                     json: false,
                     watch: Some(Duration::from_secs(1)),
                 },
-                filter: Filter {
+                filter: Some(Filter {
                     user: Some("me".into()),
                     host: Some("h2".into()),
-                },
+                }),
+                list: Box::new(List {
+                    which: Some(Selection {
+                        user: "me".into(),
+                        host: "h2".into(),
+                        ..Selection::default()
+                    }),
+                    ..List::default()
+                }),
             },
         ),
     ] {
@@ -67,8 +76,23 @@ fn sessions_and_hosts() {
             host: host.map(str::to_owned),
         })
     };
-    let kill = |which, signal| Ask::Kill {
-        which,
+    // Options mean batch jobs as well; ids of sessions do not.
+    let kill = |which: Which, signal: u8| Ask::Kill {
+        jobs: match &which {
+            Which::Ids(_) => None,
+            Which::Filter(f) => Some(Box::new(Act {
+                deed: Deed::Kill as i32,
+                which: Some(Selection {
+                    all: f.user.as_deref() == Some("me") && f.host.is_none(),
+                    user: f.user.clone().filter(|u| u != "me").unwrap_or_default(),
+                    host: f.host.clone().unwrap_or_default(),
+                    ..Selection::default()
+                }),
+                signal: signal.into(),
+                ..Act::default()
+            })),
+        },
+        which: Some(which),
         signal,
         json: false,
     };
@@ -116,6 +140,133 @@ fn sessions_and_hosts() {
         ("admin rotate-keys", Ask::RotateKeys { json: false }),
     ] {
         assert_eq!(meaning(typed), Ok(means), "{typed}");
+    }
+}
+
+#[test]
+fn batch_jobs() {
+    let range = |from, to| IdRange {
+        from,
+        to,
+        tasks: None,
+    };
+    let of = |ids: Vec<IdRange>| Selection {
+        ids,
+        ..Selection::default()
+    };
+    let act = |deed: Deed, which| {
+        Ok(Ask::Job(Box::new(JobAsk::Act {
+            act: Act {
+                deed: deed as i32,
+                which: Some(which),
+                ..Act::default()
+            },
+            json: false,
+        })))
+    };
+    let task = IdRange {
+        from: 12,
+        to: 12,
+        tasks: Some(TaskRange {
+            from: 3,
+            to: 3,
+            step: 1,
+        }),
+    };
+    assert_eq!(
+        meaning("hold 12.3 10-20"),
+        act(Deed::Hold, of(vec![task, range(10, 20)]))
+    );
+    assert_eq!(
+        meaning("retry --state buried -a"),
+        act(
+            Deed::Retry,
+            Selection {
+                all: true,
+                states: vec![libqueue::wire::job::State::Buried as i32],
+                ..Selection::default()
+            }
+        )
+    );
+    assert_eq!(
+        meaning("wait 12,15 --any -q"),
+        Ok(Ask::Job(Box::new(JobAsk::Wait {
+            wait: Wait {
+                which: Some(of(vec![range(12, 12), range(15, 15)])),
+                any: true,
+                follow: false,
+            },
+            quiet: true,
+            json: false,
+        })))
+    );
+    let Ok(Ask::Job(ask)) = explain_job(&words("12 --json"), false) else {
+        panic!()
+    };
+    let JobAsk::Explain { which, json: true } = *ask else {
+        panic!()
+    };
+    assert_eq!(which, of(vec![range(12, 12)]));
+    // Numbers are jobs, words with an s are sessions.
+    let Ok(Ask::Kill { which, jobs, .. }) = meaning("kill 12 s1a2") else {
+        panic!()
+    };
+    assert_eq!(which, Some(Which::Ids(vec!["s1a2".into()])));
+    assert_eq!(jobs.unwrap().which, Some(of(vec![range(12, 12)])));
+    let Ok(Ask::Kill {
+        which: None,
+        jobs: Some(_),
+        ..
+    }) = meaning("kill --group nightly")
+    else {
+        panic!()
+    };
+    let Ok(Ask::Jobs {
+        filter: None, list, ..
+    }) = meaning("jobs 12 --tasks --sort -started -n 5")
+    else {
+        panic!()
+    };
+    assert!(list.tasks && list.sort == "-started" && list.limit == 5);
+    let Ok(Ask::Job(ask)) = meaning("history 12 No%space left --since 2h") else {
+        panic!()
+    };
+    let JobAsk::History { ask, .. } = *ask else {
+        panic!()
+    };
+    assert_eq!((ask.text.as_str(), ask.since_ms), ("No space left", 7_200_000));
+    let Ok(Ask::Job(ask)) = meaning("limits license:3") else {
+        panic!()
+    };
+    let JobAsk::Limits { ask, .. } = *ask else {
+        panic!()
+    };
+    assert_eq!((ask.set.as_str(), ask.total), ("license", Some(3)));
+    let Ok(Ask::Job(ask)) = meaning("modify 12 --priority -5 --mem 2G --mail begin,fail") else {
+        panic!()
+    };
+    let JobAsk::Act { act, .. } = *ask else { panic!() };
+    let change = act.change.unwrap();
+    assert_eq!(
+        (change.priority, change.need.unwrap().mem, change.mail),
+        (Some(-5), 2 << 30, Some(5))
+    );
+    for (typed, part) in [
+        ("hold", "needs to know which jobs"),
+        ("wait x", "no number of a job"),
+        ("hold --state frob", "no state"),
+        ("modify 12", "something to change"),
+        ("modify --priority 3", "IDs of jobs"),
+        ("jobs --sort frob", "none of"),
+        ("limits x", "x:3"),
+        ("modify 12 --mail often", "none of begin"),
+    ] {
+        let e = meaning(typed).unwrap_err();
+        assert!(
+            e.text.contains(part) && !e.text.contains('\n'),
+            "{typed}: {}",
+            e.text
+        );
     }
 }
 

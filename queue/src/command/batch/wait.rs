@@ -1,0 +1,202 @@
+//! `queue wait`: until jobs have ended. What happens is pushed by the leader; when that is restarted, or cannot be
+//! reached for a while, we ask again.
+
+use super::{json, list};
+use crate::command::view::json as encode;
+use crate::leader;
+use crate::messages::{Failure, printable, say, write_all};
+use crate::sys;
+use libqueue::job;
+use libqueue::wire::ErrorCode;
+use libqueue::wire::job::{Count, Over, Progress, State, Wait, job_reply, query};
+use nix::unistd::isatty;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Between two tries to reach the leader.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The user is told after so long without a leader.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+/// Columns of the bar.
+const BAR: usize = 30;
+
+/// What one connection came to.
+pub enum Turn {
+    /// All that was waited for has happened.
+    Over(Over),
+    /// It broke, or the leader is not ready: ask again.
+    Broken(Failure),
+}
+
+/// Waits; the exit code is theirs.
+///
+/// # Errors
+/// There are no such jobs, or the leader refuses.
+pub fn run(wait: Wait, quiet: bool, as_json: bool) -> Result<u8, Failure> {
+    let mut bar = Bar::new(quiet || as_json);
+    let over = until_over(&wait, |p| bar.show(p))?;
+    bar.clear();
+    if over.nothing {
+        return Err(Failure::own(
+            "there are no such jobs: `queue jobs --ended` lists those of the last hour, `queue history` all",
+        ));
+    }
+    if as_json {
+        let bad: Vec<_> = over.bad.iter().map(json::job).collect();
+        let value = json!({
+            "code": over.code, "signal": over.signal, "tasks": json::counts(&over.counts), "bad": bad,
+        });
+        write_all(1, encode(&value, false)?.as_bytes());
+    } else if !quiet {
+        for j in &over.bad {
+            let name = if j.name.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", printable(&j.name))
+            };
+            say(
+                &format!(
+                    "{}{name} {}: {}",
+                    job::name(j.id, j.task),
+                    job::state_name(j.state()),
+                    super::reason(j)
+                ),
+                false,
+            );
+        }
+        if over.bad.len() >= 20 {
+            say(&format!("in all: {}", list::counts(&over.counts)), false);
+        }
+    }
+    Ok(u8::try_from(over.code).unwrap_or(libqueue::exit::FAILED))
+}
+
+/// Waits through restarts of the leader, and tells of progress.
+///
+/// # Errors
+/// The leader refuses; or it could not be reached from the beginning.
+pub fn until_over(wait: &Wait, mut tell: impl FnMut(&Progress)) -> Result<Over, Failure> {
+    let mut pause = AGAIN.0;
+    let mut away: Option<(Instant, bool)> = None;
+    let mut reached = false;
+    loop {
+        let turn = match leader::ask(query::Kind::Wait(wait.clone())) {
+            Ok(mut answers) => {
+                let turn = listen(&mut answers, |p| {
+                    (reached, away, pause) = (true, None, AGAIN.0);
+                    tell(p);
+                })?;
+                reached |= matches!(turn, Turn::Over(_));
+                turn
+            }
+            Err(e) => Turn::Broken(e),
+        };
+        match turn {
+            Turn::Over(over) => return Ok(over),
+            Turn::Broken(e) if !reached => return Err(e),
+            Turn::Broken(e) => {
+                let (since, told) = away.get_or_insert((Instant::now(), false));
+                if since.elapsed() >= TOLD_AFTER && !std::mem::replace(told, true) {
+                    say(&format!("{}; waiting for it", e.text), false);
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(AGAIN.1);
+            }
+        }
+    }
+}
+
+/// Listens on one connection.
+fn listen(answers: &mut leader::Answers, mut tell: impl FnMut(&Progress)) -> Result<Turn, Failure> {
+    if let Err(e) = answers.have_patience() {
+        return Ok(Turn::Broken(answers.lost(&e)));
+    }
+    loop {
+        match answers.next_reply() {
+            Ok(Some(job_reply::Kind::Progress(p))) => tell(&p),
+            Ok(Some(job_reply::Kind::Over(over))) => return Ok(Turn::Over(over)),
+            Ok(Some(job_reply::Kind::Error(e))) if e.code() == ErrorCode::NotReady => {
+                return Ok(Turn::Broken(Failure::own(printable(&e.text))));
+            }
+            Ok(Some(job_reply::Kind::Error(e))) => return Err(Failure::own(printable(&e.text))),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                return Ok(Turn::Broken(
+                    answers.lost(&std::io::ErrorKind::UnexpectedEof.into()),
+                ));
+            }
+            Err(e) => return Ok(Turn::Broken(answers.lost(&e))),
+        }
+    }
+}
+
+/// A progress bar on the terminal of standard error.
+struct Bar {
+    on: bool,
+    drawn: bool,
+}
+
+impl Bar {
+    fn new(off: bool) -> Self {
+        Self {
+            on: !off && isatty(sys::stdio(2)).unwrap_or(false),
+            drawn: false,
+        }
+    }
+
+    fn show(&mut self, p: &Progress) {
+        if self.on {
+            write_all(2, format!("\r{}\x1b[K", bar(&p.counts)).as_bytes());
+            self.drawn = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.drawn {
+            write_all(2, b"\r\x1b[K");
+        }
+    }
+}
+
+/// `[#####.....]  50%  3 running, 2 ready, 5 done`.
+fn bar(counts: &[Count]) -> String {
+    let number = |over: bool| -> u64 {
+        let is_over = |c: &Count| {
+            let state = State::try_from(c.state).unwrap_or_default();
+            job::is_over(state) || state == State::Buried
+        };
+        counts
+            .iter()
+            .filter(|c| is_over(c) == over)
+            .map(|c| c.number)
+            .sum()
+    };
+    let (over, all) = (number(true), number(true) + number(false));
+    let share = if all == 0 { 0.0 } else { over as f64 / all as f64 };
+    let full = (share * BAR as f64) as usize;
+    format!(
+        "[{}{}] {:3.0}%  {}",
+        "#".repeat(full),
+        ".".repeat(BAR - full),
+        (share * 100.0).floor(),
+        list::counts(counts)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_tells_what_is_over() {
+        let c = |state: State, number| Count {
+            state: state as i32,
+            number,
+        };
+        assert_eq!(
+            bar(&[c(State::Running, 1), c(State::Done, 2), c(State::Buried, 1)]),
+            "[######################........]  75%  1 running, 2 done, 1 buried"
+        );
+        assert!(bar(&[]).contains("  0%"));
+    }
+}
