@@ -2,6 +2,25 @@
 //! submissions that the leader does not have yet. Knows rows and disks; decides nothing.
 #![allow(dead_code, reason = "under construction")]
 
+#[cfg(test)]
+mod conformance;
+mod error;
+mod export;
+mod filter;
+mod history;
+pub(crate) mod memory;
+mod open;
+pub(crate) mod reader;
+mod rows;
+mod schema;
+mod select;
+mod source;
+pub(crate) mod spool;
+pub(crate) mod sqlite;
+mod stats;
+mod wal;
+pub(crate) mod writer;
+
 use crate::engine::jobs::types::{Asker, Read};
 use libqueue::wire::job::{Block, JobRun, Key, Letter, Outcome, Plan, State, Submit, job_reply};
 

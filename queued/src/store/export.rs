@@ -1,0 +1,96 @@
+//! A copy of the store for site scripts: a database of its own, with the views that are promised, and without what
+//! jobs executed (environment, arguments, warrants) and printed.
+
+use super::{StoreError, error, schema};
+use libqueue::wire::job::{Over, job_reply};
+use rusqlite::Connection;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Bytes of one answer.
+const CHUNK: usize = 1 << 20;
+
+/// The tables that go along: what the views are made of.
+const TABLES: [&str; 3] = ["job", "task", "attempt"];
+
+/// A file that is removed in the end.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Sends a copy of the store at `path`, as it is at one moment.
+pub(super) fn export(path: &Path, reply: &mut dyn FnMut(job_reply::Kind)) -> Result<(), StoreError> {
+    let copy = Temporary(name(path)?);
+    let broken = |e: rusqlite::Error| error::sqlite(&copy.0, "write", &e);
+    fill(path, &copy.0).map_err(broken)?;
+    let cannot = |e: std::io::Error| error::system(&copy.0, "read", &e);
+    let mut file = File::open(&copy.0).map_err(cannot)?;
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let n = (&mut file)
+            .take(CHUNK as u64)
+            .read_to_end(&mut chunk)
+            .map_err(cannot)?;
+        if n == 0 {
+            break;
+        }
+        reply(job_reply::Kind::Chunk(chunk));
+    }
+    reply(job_reply::Kind::Over(Over::default()));
+    Ok(())
+}
+
+/// Makes an empty file beside the store, for the daemon only. One that a killed export left is taken again.
+fn name(path: &Path) -> Result<PathBuf, StoreError> {
+    let mut last = None;
+    for n in 0..8 {
+        let name = super::wal::beside(path, &format!(".export-{n}"));
+        let _ = clear(&name);
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&name)
+        {
+            Ok(_) => return Ok(name),
+            Err(e) => last = Some(error::system(&name, "make", &e)),
+        }
+    }
+    Err(last.unwrap_or_else(|| StoreError::Io("cannot make a copy of the store".to_owned())))
+}
+
+/// Removes a file that was left an hour ago or earlier.
+fn clear(name: &Path) -> std::io::Result<()> {
+    let age = fs::metadata(name)?.modified()?.elapsed().unwrap_or_default();
+    if age.as_secs() > 3600 {
+        fs::remove_file(name)?;
+    }
+    Ok(())
+}
+
+fn fill(path: &Path, copy: &Path) -> rusqlite::Result<()> {
+    let mut conn = Connection::open(copy)?;
+    conn.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+    conn.execute("ATTACH ?1 AS store", [path.to_string_lossy()])?;
+    let tx = conn.transaction()?;
+    for table in TABLES {
+        let sql: String = tx.query_row(
+            "SELECT sql FROM store.sqlite_schema WHERE type = 'table' AND name = ?1",
+            [table],
+            |r| r.get(0),
+        )?;
+        tx.execute_batch(&sql)?;
+        tx.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM store.{table};"))?;
+    }
+    // The plan may have more in it than a script should know.
+    tx.execute_batch("UPDATE main.job SET rest = x'', identity = NULL;")?;
+    schema::views(&tx)?;
+    tx.commit()?;
+    Ok(())
+}
