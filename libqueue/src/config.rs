@@ -186,11 +186,7 @@ impl Config {
     /// # Errors
     /// The first thing wrong, with its place.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let c: Self = toml::from_str(text).map_err(|e| ConfigError {
-            file: file.to_owned(),
-            at: e.span().map(|s| position(text, s.start)),
-            text: e.message().lines().map(str::trim).collect::<Vec<_>>().join(" "),
-        })?;
+        let c: Self = parse_as(text, file)?;
         let key = |name: &str, said: String| ConfigError {
             file: file.to_owned(),
             at: find_key(text, name),
@@ -226,6 +222,18 @@ impl Config {
             text,
         }
     }
+}
+
+/// Reads the text of any configuration file; `file` is for errors only.
+///
+/// # Errors
+/// The first thing wrong, with its place.
+pub fn parse_as<T: serde::de::DeserializeOwned>(text: &str, file: &Path) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|e| ConfigError {
+        file: file.to_owned(),
+        at: e.span().map(|s| position(text, s.start)),
+        text: e.message().lines().map(str::trim).collect::<Vec<_>>().join(" "),
+    })
 }
 
 /// Line and column (in characters), from 1.

@@ -170,7 +170,8 @@ fn left(sessions: usize) -> String {
     }
 }
 
-fn code_of(r: Refusal) -> ErrorCode {
+/// As it is told to programs.
+pub(crate) fn code_of(r: Refusal) -> ErrorCode {
     match r {
         Refusal::Denied | Refusal::Policy => ErrorCode::Denied,
         Refusal::Clock => ErrorCode::Clock,

@@ -1,6 +1,7 @@
 //! The one task that owns the engine: hands it what happens, with the time, and does what it wants done. No
 //! other task touches the engine. Knows which room does what; decides nothing.
 
+use crate::batch::{Batch, Input as BatchInput};
 use crate::context::Context;
 use crate::engine::types::{AskId, ConnId, Effect, Effects, Entry, Input, Level, Now};
 use crate::engine::{Engine, Setup};
@@ -9,6 +10,7 @@ use crate::gossip::Gossip;
 use crate::identity::{self, Identity};
 use crate::mesh;
 use crate::probe::{Found, Prober};
+use libqueue::wire::job::Key;
 use libqueue::wire::{self, member, reply};
 use queue_exec::protocol::{Reply, Request};
 use queue_exec::state::random;
@@ -21,6 +23,8 @@ use tokio::time::sleep_until;
 
 /// The load is measured this often; whether it is worth a report is the engine's.
 const MEASURE: Duration = Duration::from_secs(1);
+/// When a host's state changes the leader is told at once, but not more often than this.
+const VIEWS: Duration = Duration::from_millis(100);
 /// Events that wait for the driver.
 const QUEUE: usize = 1024;
 /// Messages that wait for one member; one that takes no more is cut off.
@@ -57,6 +61,10 @@ enum Asker {
     Stream(mpsc::Sender<reply::Kind>),
     /// For a grant and its number.
     Grant(oneshot::Sender<(AskId, reply::Kind)>),
+    /// The task of batch jobs, for a grant.
+    Job(Key),
+    /// The same, for all hosts.
+    Views,
 }
 
 /// What happens.
@@ -74,6 +82,12 @@ pub(crate) enum Event {
     /// May a session with this need, from this host itself or not, start here? Answered with the number of the
     /// grant.
     Grant(wire::Need, bool, oneshot::Sender<(AskId, reply::Kind)>),
+    /// May an attempt of a batch job with this need start here? The task of batch jobs is told.
+    JobGrant(Key, wire::Need),
+    /// Asks who holds the authority, and leads.
+    Leader(oneshot::Sender<Option<Entry>>),
+    /// Asks who has this key.
+    Member([u8; 32], oneshot::Sender<Option<Entry>>),
     /// Asks for all members, this host first.
     Roster(oneshot::Sender<Vec<Entry>>),
     /// Asks for the revocation list.
@@ -169,6 +183,7 @@ struct Task {
     context: watch::Sender<Arc<Context>>,
     driver: Driver,
     exec: Option<Exec>,
+    batch: Batch,
     gossip: Gossip,
     engine: Engine,
     start: Instant,
@@ -177,6 +192,9 @@ struct Task {
     next_ask: AskId,
     monitor: bool,
     measure_at: Instant,
+    /// Some host's state changed since the leader was told of the hosts, and when it was.
+    stale: bool,
+    views_at: Instant,
     /// Tells facts and loads.
     prober: Option<Prober>,
     /// The gossip keys that are in use.
@@ -215,13 +233,14 @@ impl Ready {
     }
 
     /// Runs until it is stopped.
-    pub(crate) async fn run(self, exec: Exec, gossip: Gossip) {
+    pub(crate) async fn run(self, exec: Exec, gossip: Gossip, batch: Batch) {
         let context = self.context.borrow().clone();
         let mut task = Task {
             engine: Engine::new(Duration::ZERO, setup(&context)),
             context: self.context,
             driver: self.driver,
             exec: Some(exec),
+            batch,
             gossip,
             start: Instant::now(),
             conns: BTreeMap::new(),
@@ -229,6 +248,8 @@ impl Ready {
             next_ask: 1,
             monitor: false,
             measure_at: Instant::now(),
+            stale: false,
+            views_at: Instant::now(),
             prober: None,
             keys: None,
         };
@@ -282,11 +303,16 @@ impl Task {
     async fn run(&mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             let wake = self.engine.wake().map(|t| self.start + t);
-            let next = wake.map_or(self.measure_at, |w| w.min(self.measure_at));
+            let mut next = wake.map_or(self.measure_at, |w| w.min(self.measure_at));
+            if self.stale {
+                next = next.min(self.views_at + VIEWS);
+            }
             let event = tokio::select! {
                 e = events.recv() => e,
                 () = sleep_until(next.into()) => {
-                    if Instant::now() >= self.measure_at {
+                    if self.stale && Instant::now() >= self.views_at + VIEWS {
+                        self.views();
+                    } else if Instant::now() >= self.measure_at {
                         self.measure();
                     } else {
                         self.handle(Input::Tick);
@@ -324,6 +350,22 @@ impl Task {
                 Some(Event::Grant(need, from_here, tx)) => {
                     let ask = self.asker(Asker::Grant(tx));
                     self.handle(Input::Grant { ask, need, from_here });
+                }
+                Some(Event::JobGrant(key, need)) => {
+                    let ask = self.asker(Asker::Job(key));
+                    self.handle(Input::Grant {
+                        ask,
+                        need,
+                        from_here: false,
+                    });
+                }
+                Some(Event::Leader(tx)) => {
+                    let leader = self.engine.roster("").into_iter().find(|e| e.authority);
+                    let _ = tx.send(leader);
+                }
+                Some(Event::Member(key, tx)) => {
+                    let mut all = self.engine.roster("").into_iter();
+                    let _ = tx.send(all.find(|e| e.host.tls_key == key));
                 }
                 Some(Event::Roster(tx)) => {
                     let _ = tx.send(self.engine.roster(""));
@@ -363,12 +405,30 @@ impl Task {
         self.measure_at = Instant::now() + MEASURE;
         let address = self.context.borrow().address();
         self.handle(Input::OwnAddress(address));
+        self.views();
         if let Some(prober) = &self.prober {
             prober.measure();
         }
     }
 
+    /// Tells the leader, if it is here, how the hosts are.
+    fn views(&mut self) {
+        (self.stale, self.views_at) = (false, Instant::now());
+        if self.context.borrow().identity.cluster.authority {
+            let ask = self.asker(Asker::Views);
+            self.handle(Input::Hosts { ask });
+        }
+    }
+
     fn handle(&mut self, input: Input) {
+        self.stale |= matches!(
+            input,
+            Input::Arrived { .. }
+                | Input::Reached { .. }
+                | Input::Lost { .. }
+                | Input::Drain(_)
+                | Input::Monitor(_)
+        );
         if let Input::Lost { conn, .. } = &input {
             self.conns.remove(conn);
         }
@@ -389,6 +449,7 @@ impl Task {
             Effect::Welcome { conn } => self.command(conn, Command::Welcome),
             Effect::Send { conn, message } => self.command(conn, Command::Send(message)),
             Effect::Close { conn, bye } => {
+                self.stale = true;
                 self.command(conn, Command::Close(bye));
                 self.conns.remove(&conn);
             }
@@ -414,22 +475,31 @@ impl Task {
             Effect::Answer { ask, reply } => match self.asks.remove(&ask) {
                 Some(Asker::Once(tx)) => drop(tx.send(reply)),
                 Some(Asker::Grant(tx)) => drop(tx.send((ask, reply))),
+                Some(Asker::Job(key)) => self.batch.send(BatchInput::Granted(key, ask, reply)),
+                Some(Asker::Views) => {
+                    if let reply::Kind::Hosts(hosts) = reply {
+                        self.batch.send(BatchInput::Hosts(hosts));
+                    }
+                }
                 Some(Asker::Stream(tx)) => {
                     tokio::spawn(async move { tx.send(reply).await });
                 }
                 None => {}
             },
             Effect::Keep(entry) => {
+                self.stale = true;
                 if let Err(e) = identity::keep(&context.layout, &entry) {
                     failed(&entry.host.name, &e);
                 }
             }
             Effect::Forget(name) => {
+                self.stale = true;
                 if let Err(e) = identity::forget(&context.layout, &name) {
                     failed(&name, &e);
                 }
             }
             Effect::Revoked(bytes) => {
+                self.stale = true;
                 self.gossip.removed();
                 if let Err(e) = identity::keep_revoked(&context.layout, &bytes) {
                     failed("the revocation list", &e);
@@ -475,6 +545,7 @@ impl Task {
             && new.identity.cluster.name == old.identity.cluster.name
             && new.address() == old.address();
         let _ = self.context.send(new.clone());
+        self.batch.send(BatchInput::Reload);
         self.gossip.renew(&new);
         if same {
             self.handle(Input::Renewed(new.identity.own.clone()));

@@ -1,16 +1,18 @@
 //! The one connection with queue-exec: requests by number, each with at most one descriptor, and the events
 //! of sessions that start and end. Reconnects for ever. Knows the monitor's protocol; decides nothing.
 
+use crate::batch::{Batch, Event as JobEvent, Input as BatchInput, wire_key};
 use crate::driver::{Driver, Event};
 use crate::engine::types::{AskId, Input, SessionId};
 use crate::spawn::Spawner;
 use crate::usage::Meter;
+use libqueue::wire::job::Key;
 use libqueue::wire::{Need, SessionNote};
 use prost::Message as _;
 use queue_exec::client;
 use queue_exec::layout::Layout;
-use queue_exec::protocol::{PACKET_MAX, Reply, Request};
-use std::collections::BTreeMap;
+use queue_exec::protocol::{JobKey, JobReply, JobRequest, PACKET_MAX, Refusal, Reply, Request};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,20 +38,42 @@ pub(crate) enum Gone {
     Lost,
 }
 
-struct Job {
+struct Asked {
     request: Request,
     fd: Option<OwnedFd>,
-    reply: oneshot::Sender<Result<Reply, Gone>>,
+    by: By,
+}
+
+/// Who gets the reply.
+enum By {
+    /// Somebody who waits for it.
+    One(oneshot::Sender<Result<Reply, Gone>>),
+    /// The task of batch jobs.
+    Batch(JobAsk),
+}
+
+/// What the task of batch jobs wants to know of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobAsk {
+    /// Whether this attempt was started.
+    Run(Key),
+    /// How this delivery ended.
+    Deliver(u64),
+    /// Nothing.
+    Tell,
 }
 
 /// Asks the monitor.
 #[derive(Debug, Clone)]
 pub(crate) struct Exec {
-    jobs: mpsc::Sender<Job>,
+    asks: mpsc::Sender<Asked>,
+    /// The task of batch jobs must not wait; it has few requests under way.
+    jobs: mpsc::UnboundedSender<Asked>,
     up: watch::Receiver<bool>,
     sessions: Sessions,
     meter: Meter,
     spawner: Arc<Mutex<Option<Spawner>>>,
+    attempts: Attempts,
 }
 
 /// A session as the monitor tells it.
@@ -72,28 +96,37 @@ pub(crate) struct Session {
 }
 
 type Sessions = Arc<Mutex<BTreeMap<SessionId, Session>>>;
+/// The attempts of batch jobs that run here.
+type Attempts = Arc<Mutex<BTreeSet<JobKey>>>;
 
 impl Exec {
     /// Starts the task that keeps the connection. `spawner`: starts queue-exec again where we may.
-    pub(crate) fn start(layout: Layout, driver: Driver, spawner: Option<Spawner>) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+    pub(crate) fn start(layout: Layout, driver: Driver, batch: Batch, spawner: Option<Spawner>) -> Self {
+        let (asks, asked) = mpsc::channel(QUEUE);
+        let (jobs, of_jobs) = mpsc::unbounded_channel();
         let (up_tx, up) = watch::channel(false);
         let sessions = Sessions::default();
+        let attempts = Attempts::default();
         let spawner = Arc::new(Mutex::new(spawner));
         let keeper = Keeper {
             layout,
             driver,
+            batch,
             spawner: spawner.clone(),
             up: up_tx,
             sessions: sessions.clone(),
+            attempts: attempts.clone(),
         };
+        let queue = Queue { asked, of_jobs };
         tokio::spawn(keeper.run(queue));
         Self {
+            asks,
             jobs,
             up,
             sessions,
             meter: Meter::default(),
             spawner,
+            attempts,
         }
     }
 
@@ -103,11 +136,18 @@ impl Exec {
     /// If there was nobody to ask, or he went.
     pub(crate) async fn ask(&self, request: Request, fd: Option<OwnedFd>) -> Result<Reply, Gone> {
         let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(Job { request, fd, reply })
+        let by = By::One(reply);
+        self.asks
+            .send(Asked { request, fd, by })
             .await
             .map_err(|_| Gone::Away)?;
         answer.await.unwrap_or(Err(Gone::Lost))
+    }
+
+    /// Asks about batch jobs; what there is to tell goes to their task.
+    pub(crate) fn job(&self, request: JobRequest, fd: Option<OwnedFd>, ask: JobAsk) {
+        let (request, by) = (Request::Job(request), By::Batch(ask));
+        let _ = self.jobs.send(Asked { request, fd, by });
     }
 
     /// Waits until the monitor answers.
@@ -128,7 +168,9 @@ impl Exec {
 
     /// Ends the queue-exec that we started, unless sessions need it.
     pub(crate) fn end(&self) {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).len();
         if self.sessions().is_empty()
+            && attempts == 0
             && let Some(s) = self
                 .spawner
                 .lock()
@@ -147,17 +189,34 @@ pub(crate) fn away(host: &str) -> String {
     )
 }
 
+/// Requests that wait to be sent.
+struct Queue {
+    asked: mpsc::Receiver<Asked>,
+    of_jobs: mpsc::UnboundedReceiver<Asked>,
+}
+
+impl Queue {
+    async fn next(&mut self) -> Option<Asked> {
+        tokio::select! {
+            a = self.asked.recv() => a,
+            Some(a) = self.of_jobs.recv() => Some(a),
+        }
+    }
+}
+
 /// Keeps the connection.
 struct Keeper {
     layout: Layout,
     driver: Driver,
+    batch: Batch,
     spawner: Arc<Mutex<Option<Spawner>>>,
     up: watch::Sender<bool>,
     sessions: Sessions,
+    attempts: Attempts,
 }
 
 impl Keeper {
-    async fn run(self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(self, mut queue: Queue) {
         let mut pause = RETRY.0;
         let mut told = false;
         loop {
@@ -195,8 +254,8 @@ impl Keeper {
             loop {
                 tokio::select! {
                     () = &mut wait => break,
-                    job = queue.recv() => match job {
-                        Some(j) => drop(j.reply.send(Err(Gone::Away))),
+                    asked = queue.next() => match asked {
+                        Some(a) => self.reply(a.by, Err(Gone::Away)),
                         None => return,
                     },
                 }
@@ -207,9 +266,88 @@ impl Keeper {
 
     async fn tell(&self, up: bool) {
         self.known().clear();
+        self.attempts().clear();
+        if !up {
+            self.job(JobEvent::Down);
+        }
         self.driver.send(Event::Input(Input::Monitor(up))).await;
         // Last: whoever waits for it finds the driver informed.
         let _ = self.up.send(up);
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, BTreeSet<JobKey>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn job(&self, event: JobEvent) {
+        self.batch.send(BatchInput::Exec(event));
+    }
+
+    /// Tells whoever asked.
+    fn reply(&self, by: By, reply: Result<Reply, Gone>) {
+        let ask = match by {
+            By::One(tx) => return drop(tx.send(reply)),
+            By::Batch(ask) => ask,
+        };
+        let away = "queue-exec does not run here".to_owned();
+        let event = match (ask, reply) {
+            (JobAsk::Run(key), Ok(Reply::Refused { code, text })) => {
+                JobEvent::NotRun(key, text, elsewhere(code))
+            }
+            (JobAsk::Run(key), Err(Gone::Away)) => JobEvent::NotRun(key, away, true),
+            // It will tell whether it has it.
+            (JobAsk::Run(_), _) => return,
+            (JobAsk::Deliver(number), Ok(Reply::Job(JobReply::Delivered { failed, hopeless }))) => {
+                JobEvent::Delivered(number, failed, hopeless)
+            }
+            (JobAsk::Deliver(number), Ok(Reply::Refused { text, .. })) => {
+                JobEvent::Delivered(number, text, false)
+            }
+            (JobAsk::Deliver(number), Ok(_)) => {
+                JobEvent::Delivered(number, "queue-exec is of another version".into(), false)
+            }
+            (JobAsk::Deliver(number), Err(_)) => JobEvent::Delivered(number, away, false),
+            (JobAsk::Tell, Ok(Reply::Refused { text, .. })) => {
+                return tracing::debug!("queue-exec, about a batch job: {text}");
+            }
+            (JobAsk::Tell, _) => return,
+        };
+        self.job(event);
+    }
+
+    /// An event about batch jobs.
+    async fn about_jobs(&self, said: JobReply) {
+        match said {
+            JobReply::Life { life } => self.job(JobEvent::Up(life)),
+            JobReply::Told => self.job(JobEvent::Told),
+            JobReply::Started {
+                key, running, note, ..
+            } => {
+                let note = SessionNote::decode(&note[..]).unwrap_or_default();
+                // The same attempt is told twice: as its session has it, and as its command runs.
+                let is_new = self.attempts().insert(key);
+                if is_new {
+                    let ours = note.boot == self.driver.context().boot;
+                    let input = Input::Started {
+                        grant: (ours && note.grant > 0).then_some(note.grant),
+                        session: key.to_bytes(),
+                        need: note.need.unwrap_or_default(),
+                        job: true,
+                    };
+                    self.driver.send(Event::Input(input)).await;
+                }
+                self.job(JobEvent::Started(wire_key(key), running, note.lease_ms));
+            }
+            JobReply::Stopped { key, stopped } => self.job(JobEvent::Stopped(wire_key(key), stopped)),
+            JobReply::Ended { key, outcome } => {
+                if self.attempts().remove(&key) {
+                    let session = key.to_bytes();
+                    self.driver.send(Event::Input(Input::Ended { session })).await;
+                }
+                self.job(JobEvent::Ended(wire_key(key), outcome));
+            }
+            JobReply::Warrant { .. } | JobReply::Vouched { .. } | JobReply::Delivered { .. } => {}
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<SessionId, Session>> {
@@ -224,6 +362,7 @@ impl Keeper {
             grant,
             session: id,
             need,
+            job: false,
         };
         self.driver.send(Event::Input(input)).await;
     }
@@ -234,8 +373,8 @@ impl Keeper {
     }
 
     /// Until the connection ends (with why) or nobody can ask any more.
-    async fn talk(&self, stream: &UnixStream, queue: &mut mpsc::Receiver<Job>) -> Option<io::Error> {
-        let mut pending: BTreeMap<u32, oneshot::Sender<Result<Reply, Gone>>> = BTreeMap::new();
+    async fn talk(&self, stream: &UnixStream, queue: &mut Queue) -> Option<io::Error> {
+        let mut pending = Pending::new(self);
         let mut id = 1u32;
         if let Err(e) = send(stream, &Request::Watch.encode(id), None).await {
             return Some(e);
@@ -268,30 +407,67 @@ impl Keeper {
                             self.started(session, ours.then_some(note.grant)).await;
                         }
                         (0, Reply::SessionEnded { nonce }) => self.ended(nonce).await,
-                        (id, reply) => match pending.remove(&id) {
-                            Some(tx) => drop(tx.send(Ok(reply))),
+                        (0, Reply::Job(said)) => self.about_jobs(said).await,
+                        (id, reply) => match pending.by.remove(&id) {
+                            Some(by) => self.reply(by, Ok(reply)),
                             None => if let Reply::Refused { text, .. } = reply {
                                 tracing::error!("queue-exec: {text}");
                             },
                         },
                     }
                 }
-                job = queue.recv() => {
-                    let job = job?;
+                asked = queue.next() => {
+                    let asked = asked?;
                     id = id.checked_add(1).unwrap_or(1).max(1);
-                    while pending.contains_key(&id) {
+                    while pending.by.contains_key(&id) {
                         id = id.checked_add(1).unwrap_or(1).max(1);
                     }
-                    match send(stream, &job.request.encode(id), job.fd.as_ref()).await {
-                        Ok(()) => drop(pending.insert(id, job.reply)),
+                    match send(stream, &asked.request.encode(id), asked.fd.as_ref()).await {
+                        Ok(()) => drop(pending.by.insert(id, asked.by)),
                         Err(e) => {
-                            let _ = job.reply.send(Err(Gone::Away));
+                            self.reply(asked.by, Err(Gone::Away));
                             return Some(e);
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// Requests without a reply yet. Their askers are told when the connection ends.
+struct Pending<'a> {
+    keeper: &'a Keeper,
+    by: BTreeMap<u32, By>,
+}
+
+impl<'a> Pending<'a> {
+    fn new(keeper: &'a Keeper) -> Self {
+        Self {
+            keeper,
+            by: BTreeMap::new(),
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        for by in std::mem::take(&mut self.by).into_values() {
+            self.keeper.reply(by, Err(Gone::Lost));
+        }
+    }
+}
+
+/// Whether an attempt that was refused for this reason may be started on another host, or at another time.
+fn elsewhere(code: Refusal) -> bool {
+    match code {
+        Refusal::Busy | Refusal::NotReady | Refusal::Internal | Refusal::Clock => true,
+        Refusal::Denied
+        | Refusal::BadTicket
+        | Refusal::Policy
+        | Refusal::Token
+        | Refusal::Name
+        | Refusal::Clone => false,
     }
 }
 

@@ -4,13 +4,14 @@
 //!
 //! The rooms: `engine` decides and does no input or output; `driver` owns it; `listen`, `mesh`, `admit`,
 //! `handler` and `exec` do input and output and know the engine's inputs and effects, not each other's
-//! business. `command` is the command line; `identity` the files.
+//! business; `batch` does the same for batch jobs, with engines and a task of its own. `command` is the command line; `identity` the files.
 #![forbid(unsafe_code)]
 
 mod account;
 mod address;
 mod admit;
 mod applicant;
+mod batch;
 pub mod command;
 mod context;
 mod control;
@@ -63,16 +64,26 @@ async fn run(
     let mut hangup = signal(SignalKind::hangup())?;
     let ready = Ready::new(context.clone());
     let driver = ready.driver();
-    let exec = Exec::start(context.layout.clone(), driver.clone(), spawner);
+    let jobs = batch::Ready::new();
+    let batch = jobs.batch();
+    let exec = Exec::start(context.layout.clone(), driver.clone(), batch.clone(), spawner);
     let gossip = gossip::Gossip::start(&context, udp, driver.clone())?;
-    tokio::spawn(ready.run(exec.clone(), gossip));
+    tokio::spawn(ready.run(exec.clone(), gossip, batch.clone()));
+    tokio::spawn(jobs.run(driver.clone(), exec.clone()));
+    let askers = batch::ask::places();
     for s in tcp {
         let s = tokio::net::TcpListener::from_std(s).context("cannot listen")?;
-        tokio::spawn(listen::serve(s, driver.clone(), exec.clone()));
+        let rooms = listen::Rooms {
+            driver: driver.clone(),
+            exec: exec.clone(),
+            batch: batch.clone(),
+            askers: askers.clone(),
+        };
+        tokio::spawn(listen::serve(s, rooms));
     }
     tokio::spawn(renew::keep(driver.clone(), exec.clone()));
     let local = tokio::net::UnixListener::from_std(local).context("cannot listen")?;
-    tokio::spawn(handler::serve(local, driver.clone(), exec.clone()));
+    tokio::spawn(handler::serve(local, driver.clone(), exec.clone(), batch));
 
     {
         let (driver, exec) = (driver.clone(), exec.clone());

@@ -2,10 +2,12 @@
 //! session's goes to queue-exec as a descriptor. Whoever has not proved anything yet has little time and few
 //! connections. Knows no users and no placement.
 
+use crate::batch::{Batch, ask, link};
 use crate::driver::{Driver, Event};
 use crate::engine::types::Input;
 use crate::exec::{self, Exec, Gone};
 use crate::{address, admit, control, mesh};
+use libqueue::wire::job::{KIND_JOBS, KIND_WORK};
 use libqueue::wire::{
     KIND_CONTROL, KIND_JOIN, KIND_MEMBER, KIND_SESSION, PREAMBLE_LEN, SessionAnswer, SessionHello,
     SessionNote, parse_preamble, reply,
@@ -130,8 +132,21 @@ impl Drop for Guest {
     }
 }
 
+/// Where connections go.
+#[derive(Debug, Clone)]
+pub(crate) struct Rooms {
+    /// The engine's.
+    pub driver: Driver,
+    /// queue-exec's.
+    pub exec: Exec,
+    /// That of batch jobs.
+    pub batch: Batch,
+    /// Places for those who wait for answers about jobs.
+    pub askers: Arc<Semaphore>,
+}
+
 /// Serves one listening socket, for ever.
-pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
+pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
     let room = Arc::new(Semaphore::new(UNKNOWN));
     let unknown = Arc::new(Unknown::default());
     loop {
@@ -153,7 +168,12 @@ pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
             tracing::debug!("too many connections from {from} that say nothing: closed one");
             continue;
         };
-        let (driver, exec) = (driver.clone(), exec.clone());
+        let Rooms {
+            driver,
+            exec,
+            batch,
+            askers,
+        } = rooms.clone();
         tokio::spawn(async move {
             let Some((stream, kind, body)) = preamble(stream, from).await else {
                 return;
@@ -177,6 +197,13 @@ pub(crate) async fn serve(listener: TcpListener, driver: Driver, exec: Exec) {
                     control::serve(stream, from, &driver, &exec).await;
                     drop((guest, place));
                 }
+                KIND_WORK => {
+                    link::serve(stream, from, &driver, &batch, || drop((guest, place))).await;
+                }
+                KIND_JOBS => {
+                    let proved = || drop((guest, place));
+                    ask::serve(stream, from, &driver, &exec, &batch, &askers, proved).await;
+                }
                 _ => {
                     admit::serve(stream, from, driver.context(), driver, exec).await;
                     drop((guest, place));
@@ -194,7 +221,7 @@ async fn preamble(mut stream: TcpStream, from: SocketAddr) -> Option<(TcpStream,
         let (kind, n) = parse_preamble(&head)?;
         let fits = match kind {
             KIND_SESSION => n <= BODY_MAX,
-            KIND_MEMBER | KIND_JOIN | KIND_CONTROL => n == 0,
+            KIND_MEMBER | KIND_JOIN | KIND_CONTROL | KIND_WORK | KIND_JOBS => n == 0,
             _ => false,
         };
         if !fits {
@@ -251,6 +278,7 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
         need: Some(need),
         grant,
         boot: driver.context().boot.to_vec(),
+        ..SessionNote::default()
     };
     let request = Request::Start {
         ticket: hello.ticket,

@@ -318,7 +318,7 @@ where
     let bad = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
     let mut head = [0; 4];
     r.read_exact(&mut head).await?;
-    let n = frame::payload_len(head).map_err(|e| bad(e.to_string()))?;
+    let n = u32::from_be_bytes(head) as usize;
     if n > max {
         return Err(bad(format!("message of {n} bytes is over the limit of {max}")));
     }

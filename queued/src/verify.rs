@@ -3,10 +3,13 @@
 //! membership are the engine's.
 
 use crate::engine::types::{Entry, Host, Revoked};
+use libqueue::wire::job::Submit;
 use libqueue::wire::{Keys, RosterEntry};
-use queue_exec::cert::{CertError, HostCert, PublicKey, Revocations};
+use queue_exec::cert::{CertError, HostCert, PublicKey, Revocations, fingerprint};
 use queue_exec::keys::GossipKey;
 use queue_exec::state::unix_now;
+use queue_exec::warrant::Warrant;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -68,6 +71,33 @@ impl Verifier {
             tls_key: said.tls_key,
             cert: cert.to_vec(),
         })
+    }
+
+    /// A submission that came from this host: its warrant must be of that host, good now, and for this run. The owner
+    /// is filled in.
+    ///
+    /// # Errors
+    /// Why it does not count, in one line.
+    pub(crate) fn submission(&self, s: &mut Submit, host: &str) -> Result<(), String> {
+        self.host(&s.cert)
+            .map_err(|e| format!("the certificate with the warrant: {e}"))?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = known
+            .get(&s.cert)
+            .ok_or("the certificate with the warrant is not known")?;
+        if source.name != host {
+            return Err(format!("the warrant is of {}, and {host} sent it", source.name));
+        }
+        let warrant = Warrant::verify(&s.warrant, source, &fingerprint(&self.authority), unix_now())
+            .map_err(|e| format!("the warrant: {e}"))?;
+        if warrant.run != <[u8; 32]>::from(Sha256::digest(&s.run)) {
+            return Err("the warrant is for something else than what is to be executed".into());
+        }
+        if s.plan.is_none() {
+            return Err("the submission has no plan".into());
+        }
+        s.owner = warrant.user;
+        Ok(())
     }
 
     /// A member as another one tells of it. An address that is none is left out.

@@ -3,6 +3,7 @@
 
 use super::{Site, config_file, note, say};
 use crate::account;
+use crate::batch::classes;
 use crate::context::Context;
 use crate::identity::{self, Identity};
 use crate::spawn::Spawner;
@@ -31,6 +32,7 @@ pub(super) fn run() -> anyhow::Result<usize> {
         Ok(c) => values(&c, &file, &mut faults),
         Err(e) => faults.push(e.to_string()),
     }
+    class_files(&file, &mut faults);
     match Policy::load(&layout.exec_conf()) {
         Ok(_) => {}
         Err(e) if !root && layout.root && e.text.contains("denied") => {}
@@ -62,6 +64,15 @@ pub(super) fn run() -> anyhow::Result<usize> {
         ));
     }
     Ok(faults.len())
+}
+
+/// The classes of batch jobs beside it.
+fn class_files(config_file: &Path, faults: &mut Vec<String>) {
+    let (_, wrong) = classes::load(config_file);
+    faults.extend(wrong.iter().map(ToString::to_string));
+    for file in classes::files(&classes::directory(config_file), &mut Vec::new()) {
+        changeable(&file, faults);
+    }
 }
 
 /// Others must not be able to change what the daemon reads.

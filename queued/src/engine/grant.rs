@@ -6,7 +6,7 @@ use super::place::FADE;
 use super::types::{AskId, Drain, Effect, Effects, Level, Now, SessionId};
 use super::{Engine, wire};
 use libqueue::expr::Expr;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use wire::{ErrorCode, Load, Need, reply};
 
@@ -30,6 +30,8 @@ pub(super) struct Granting {
     grants: BTreeMap<AskId, (Now, Need)>,
     /// Since when they were granted, and what they need.
     sessions: BTreeMap<SessionId, (Now, Need)>,
+    /// Those of them that are attempts of batch jobs.
+    jobs: BTreeSet<SessionId>,
     /// How many there were.
     mean: Mean,
     /// Commands that ended soon after their start, faded as they were at that time.
@@ -146,6 +148,7 @@ impl Engine {
         Load {
             cores: if self.monitor { measured.cores } else { 0 },
             sessions: claim.sessions,
+            jobs: g.jobs.len() as u32,
             running,
             starts,
             cores_reserved: claim.cores,
@@ -286,9 +289,15 @@ impl Engine {
         self.changed(now);
     }
 
+    /// What is about to be told as a session is an attempt of a batch job.
+    pub(super) fn is_job(&mut self, session: SessionId) {
+        self.placing.granting.jobs.insert(session);
+    }
+
     /// A session ended here.
     pub(super) fn ended(&mut self, now: Now, session: &SessionId) {
         let g = &mut self.placing.granting;
+        g.jobs.remove(session);
         let Some((since, _)) = g.sessions.remove(session) else {
             return;
         };
@@ -300,6 +309,7 @@ impl Engine {
     pub(super) fn set_monitor(&mut self, now: Now, up: bool) {
         if !up {
             self.placing.granting.sessions.clear();
+            self.placing.granting.jobs.clear();
             self.changed(now);
         }
         if self.monitor != up {

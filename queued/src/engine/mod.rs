@@ -300,7 +300,17 @@ impl Engine {
             Input::Keys(keys) => self.new_keys(keys, out),
             Input::Grant { ask, need, from_here } => self.grant(now, ask, need, from_here, out),
             Input::Ungrant { ask } => self.ungrant(now, ask),
-            Input::Started { grant, session, need } => self.started(now, grant, session, need),
+            Input::Started {
+                grant,
+                session,
+                need,
+                job,
+            } => {
+                if job {
+                    self.is_job(session);
+                }
+                self.started(now, grant, session, need);
+            }
             Input::Ended { session } => self.ended(now, &session),
             Input::Gone { ask } => self.gone(now, ask),
             Input::Drain(drain) => self.set_drain(now, drain, out),

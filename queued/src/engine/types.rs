@@ -199,6 +199,8 @@ pub(crate) enum Input {
         session: SessionId,
         /// What it needs.
         need: wire::Need,
+        /// It is an attempt of a batch job.
+        job: bool,
     },
     /// A session ended here.
     Ended {

@@ -4,16 +4,20 @@
 mod explain;
 mod hosts;
 mod keys;
+mod leader;
 mod place;
 mod reload;
 mod revoke;
 pub(crate) mod sessions;
 mod status;
+mod submit;
 
+use crate::batch::Batch;
 use crate::driver::Driver;
 use crate::exec::Exec;
 use crate::mesh::read_frame_of;
 use libqueue::frame;
+use libqueue::wire::job::FRAME_MAX;
 use libqueue::wire::{self, ErrorCode, reply, request};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,15 +26,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-/// Largest question: a revocation list.
-const QUESTION_MAX: usize = 512 * 1024;
 /// Connections of one user; root is not counted.
 const EACH: usize = 512;
 /// How long an answer may take to be read.
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Serves the socket, for ever.
-pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec) {
+pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec, batch: Batch) {
     let users = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
     loop {
         let stream = match listener.accept().await {
@@ -54,9 +56,10 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec) {
             }
             *n += 1;
         }
-        let (driver, exec, users) = (driver.clone(), exec.clone(), users.clone());
+        let (driver, exec, batch) = (driver.clone(), exec.clone(), batch.clone());
+        let users = users.clone();
         tokio::spawn(async move {
-            talk(stream, uid, &driver, &exec).await;
+            talk(stream, uid, &driver, &exec, &batch).await;
             let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(n) = users.get_mut(&uid) {
                 *n -= 1;
@@ -68,9 +71,17 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec) {
     }
 }
 
-async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec) {
+async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec, batch: &Batch) {
+    let mut next = None;
     loop {
-        let question: wire::Request = match read_frame_of(&mut stream, QUESTION_MAX).await {
+        let read = async {
+            match next.take() {
+                Some(q) => Ok(q),
+                // A submission may be as large as this.
+                None => read_frame_of(&mut stream, FRAME_MAX).await,
+            }
+        };
+        let question: wire::Request = match read.await {
             Ok(q) => q,
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
                 let kind = error(ErrorCode::BadRequest, e.to_string());
@@ -92,9 +103,14 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec) {
             Some(request::Kind::Reload(_)) => reload::answer(uid, driver).await,
             Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver, exec).await,
             Some(request::Kind::Status(_)) => status::answer(driver),
-            Some(request::Kind::Submit(_) | request::Kind::Leader(_)) => {
-                error(ErrorCode::NotReady, "batch jobs are not built yet")
-            }
+            Some(request::Kind::Leader(_)) => leader::answer(driver).await,
+            Some(request::Kind::Submit(s)) => match submit::serve(s, &mut stream, uid, batch).await {
+                Some(q) => {
+                    next = Some(q);
+                    continue;
+                }
+                None => return,
+            },
             None => error(
                 ErrorCode::BadRequest,
                 "queued does not know this question: is it an older version?",
