@@ -3,9 +3,13 @@
 #![allow(dead_code, reason = "under construction")]
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod conformance;
 mod error;
 mod export;
+#[cfg(test)]
+mod faults;
 mod filter;
 mod history;
 pub(crate) mod memory;

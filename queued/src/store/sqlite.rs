@@ -55,6 +55,16 @@ impl SqliteStore {
         error::sqlite(&self.db.path, what, e)
     }
 
+    /// Writes the log back into the database: for tests.
+    #[cfg(test)]
+    pub(super) fn checkpoint(&self) {
+        let done = self
+            .db
+            .conn
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        assert!(done.is_ok(), "{done:?}");
+    }
+
     /// Pages that it may have: for tests of a full disk.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: u64) -> u64 {
