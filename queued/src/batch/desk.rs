@@ -1,19 +1,21 @@
-//! The threads that write and read the stores, so that the task never waits for a disk. Operations that come while a
-//! commit runs go together into the next one. Knows stores by their traits; not what an operation means.
+//! The stores as the task has them: opened in threads of their own, written by the store's writer, read beside it,
+//! so that the task never waits for a disk. Knows stores; not what an operation means.
 
 use super::Input;
 use super::runs::{Entries, Lack};
 use crate::engine::jobs::types::{Asker, Read};
+use crate::store::reader::Reader;
+use crate::store::writer::{Commit, Writer};
 use crate::store::{JobStore, Loaded, Op, SpoolOp, SpoolStore, Spooled, StoreError};
 use libqueue::wire::job::{JobReply, JobRun, job_reply};
 use libqueue::wire::{Error, ErrorCode};
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
 use std::thread;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-/// Operations of one commit, beyond which the rest waits for the next.
-const MOST: usize = 20_000;
+/// Long answers at the same time; the others wait.
+const READERS: usize = 4;
 
 /// Which store, and which time it was opened: words of an earlier one count for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +26,12 @@ pub(crate) enum Which {
     Spool(u64),
 }
 
-/// What a desk says.
+/// What is said of a store.
 pub(crate) enum Word {
-    /// The leader's store is open.
-    Jobs(u64, Result<(Desk<Op>, Box<Loaded>), StoreError>),
-    /// The agent's store is open.
-    Spool(u64, Result<(Desk<SpoolOp>, Box<Spooled>), StoreError>),
+    /// The leader's is open, or cannot be.
+    Jobs(u64, Result<Box<(Jobs, Loaded)>, StoreError>),
+    /// The agent's is open, or cannot be.
+    Spool(u64, Result<Box<(Spool, Spooled)>, StoreError>),
     /// All operations up to this one are on disk.
     Committed(Which, u64),
     /// These are not, and none that follows will be.
@@ -40,7 +42,13 @@ pub(crate) enum Word {
 
 impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Word")
+        match self {
+            Self::Jobs(n, r) => write!(f, "Jobs({n}, {:?})", r.as_ref().err()),
+            Self::Spool(n, r) => write!(f, "Spool({n}, {:?})", r.as_ref().err()),
+            Self::Committed(which, n) => write!(f, "Committed({which:?}, {n})"),
+            Self::Failed(which, e) => write!(f, "Failed({which:?}, {e})"),
+            Self::Fetched(n, _) => write!(f, "Fetched({n})"),
+        }
     }
 }
 
@@ -55,141 +63,145 @@ pub(crate) struct Fetched {
     pub(super) entries: Vec<(u64, Entries)>,
 }
 
-enum Work<O> {
-    Commit(Vec<O>, u64),
-    Fetch(Lack),
-    Read(Asker, Box<Read>, mpsc::Sender<JobReply>),
-}
+type Tell = mpsc::UnboundedSender<Input>;
 
-/// The way to a store's thread. The store is closed when it is dropped and all work is done.
-pub(crate) struct Desk<O>(Sender<Work<O>>);
-
-impl<O> Desk<O> {
-    /// Write these down; the number is that of the last one.
-    pub(super) fn commit(&self, ops: Vec<O>, number: u64) {
-        // If it has ended, it has said so.
-        let _ = self.0.send(Work::Commit(ops, number));
-    }
-}
-
-impl Desk<Op> {
-    /// Fetch runs and entries.
-    pub(super) fn fetch(&self, lack: Lack) {
-        let _ = self.0.send(Work::Fetch(lack));
-    }
-
-    /// Answer somebody from the store.
-    pub(super) fn read(&self, who: Asker, read: Read, tx: mpsc::Sender<JobReply>) {
-        let _ = self.0.send(Work::Read(who, Box::new(read), tx));
-    }
-}
-
-/// Opens the leader's store in a thread of its own, which then serves it.
-pub(super) fn open_jobs<S: JobStore + 'static>(
-    generation: u64,
-    open: impl FnOnce() -> Result<S, StoreError> + Send + 'static,
-    tell: mpsc::UnboundedSender<Input>,
-) -> io::Result<()> {
-    let (tx, rx) = channel();
-    let serve = move || {
-        let opened = open().and_then(|mut s| s.load().map(|l| (s, l)));
-        let (mut store, loaded) = match opened {
-            Ok(r) => r,
-            Err(e) => return say(&tell, Word::Jobs(generation, Err(e))),
-        };
-        say(&tell, Word::Jobs(generation, Ok((Desk(tx), Box::new(loaded)))));
-        let which = Which::Jobs(generation);
-        let mut next = None;
-        while let Some(work) = next.take().or_else(|| rx.recv().ok()) {
-            match work {
-                Work::Commit(ops, number) => {
-                    let done = write(ops, number, &rx, &mut next, |ops| store.commit(ops));
-                    if !report(which, done, &tell) {
-                        return;
-                    }
-                }
-                Work::Fetch(lack) => {
-                    let fetched = Box::new(fetch(&store, lack));
-                    say(&tell, Word::Fetched(generation, fetched));
-                }
-                Work::Read(who, read, tx) => answer(&store, &who, *read, &tx),
-            }
-        }
-    };
-    thread::Builder::new().name("jobs".into()).spawn(serve).map(drop)
-}
-
-/// Opens the agent's store in a thread of its own, which then serves it.
-pub(super) fn open_spool<S: SpoolStore + 'static>(
-    generation: u64,
-    open: impl FnOnce() -> Result<S, StoreError> + Send + 'static,
-    tell: mpsc::UnboundedSender<Input>,
-) -> io::Result<()> {
-    let (tx, rx) = channel();
-    let serve = move || {
-        let opened = open().and_then(|mut s| s.load().map(|l| (s, l)));
-        let (mut store, spooled) = match opened {
-            Ok(r) => r,
-            Err(e) => return say(&tell, Word::Spool(generation, Err(e))),
-        };
-        say(&tell, Word::Spool(generation, Ok((Desk(tx), Box::new(spooled)))));
-        let which = Which::Spool(generation);
-        let mut next = None;
-        while let Some(work) = next.take().or_else(|| rx.recv().ok()) {
-            if let Work::Commit(ops, number) = work {
-                let done = write(ops, number, &rx, &mut next, |ops| store.commit(ops));
-                if !report(which, done, &tell) {
-                    return;
-                }
-            }
-        }
-    };
-    thread::Builder::new().name("spool".into()).spawn(serve).map(drop)
-}
-
-fn say(tell: &mpsc::UnboundedSender<Input>, word: Word) {
+fn say(tell: &Tell, word: Word) {
     let _ = tell.send(Input::Store(word));
 }
 
-/// Commits these and what else waits to be written. The number of the last operation that is on disk now.
-fn write<O>(
-    mut ops: Vec<O>,
-    mut number: u64,
-    waiting: &Receiver<Work<O>>,
-    next: &mut Option<Work<O>>,
-    mut commit: impl FnMut(&[O]) -> Result<(), StoreError>,
-) -> Result<u64, StoreError> {
-    while ops.len() < MOST {
-        match waiting.try_recv() {
-            Ok(Work::Commit(more, last)) => {
-                ops.extend(more);
-                number = last;
-            }
-            Ok(other) => {
-                *next = Some(other);
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    commit(&ops).map(|()| number)
+/// Writes: the task's way to a store.
+pub(super) trait Desk<O> {
+    /// Write these down; the number is that of the last one.
+    fn commit(&self, ops: Vec<O>, number: u64);
 }
 
-/// Whether it goes on.
-fn report(which: Which, done: Result<u64, StoreError>, tell: &mpsc::UnboundedSender<Input>) -> bool {
-    match done {
-        Ok(number) => {
-            say(tell, Word::Committed(which, number));
-            true
-        }
-        Err(e) => {
-            say(tell, Word::Failed(which, e));
-            false
-        }
+/// The agent's store.
+pub(crate) type Spool = Writer<SpoolOp, Box<dyn SpoolStore>>;
+
+impl Desk<SpoolOp> for Spool {
+    fn commit(&self, ops: Vec<SpoolOp>, number: u64) {
+        self.send(number, ops);
     }
 }
 
-fn fetch(store: &dyn JobStore, asked: Lack) -> Fetched {
+/// The leader's store.
+pub(crate) struct Jobs {
+    writer: Writer<Op, Box<dyn JobStore>>,
+    reader: Reader,
+    places: Arc<Semaphore>,
+}
+
+impl Desk<Op> for Jobs {
+    fn commit(&self, ops: Vec<Op>, number: u64) {
+        self.writer.send(number, ops);
+    }
+}
+
+impl Jobs {
+    /// Closes it.
+    pub(super) fn stop(self) {
+        // If its thread has panicked, opening it anew says what is wrong.
+        let _ = self.writer.stop();
+    }
+
+    /// Fetches runs and entries.
+    pub(super) fn fetch(&self, lack: Lack, generation: u64, tell: Tell) {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || {
+            let fetched = Box::new(fetch(&reader, lack));
+            say(&tell, Word::Fetched(generation, fetched));
+        });
+    }
+
+    /// Answers somebody from the store.
+    pub(super) fn read(&self, who: Asker, read: Read, tx: mpsc::Sender<JobReply>) {
+        let (reader, places) = (self.reader.clone(), self.places.clone());
+        tokio::spawn(async move {
+            let place = tokio::select! {
+                p = places.acquire_owned() => p,
+                () = tx.closed() => return,
+            };
+            let _ = tokio::task::spawn_blocking(move || answer(&reader, &who, read, &tx)).await;
+            drop(place);
+        });
+    }
+}
+
+/// Opens the leader's store in a thread of its own; an earlier one is closed first.
+pub(super) fn open_jobs<S: JobStore + 'static>(
+    generation: u64,
+    open: impl FnOnce() -> Result<(S, Reader), StoreError> + Send + 'static,
+    before: Option<Jobs>,
+    tell: Tell,
+) -> io::Result<()> {
+    let run = move || {
+        if let Some(jobs) = before {
+            jobs.stop();
+        }
+        let opened = open().and_then(|(mut store, reader)| {
+            let loaded = store.load()?;
+            let writer = writer(
+                Box::new(store) as Box<dyn JobStore>,
+                Which::Jobs(generation),
+                &tell,
+            )?;
+            let places = Arc::new(Semaphore::new(READERS));
+            let jobs = Jobs {
+                writer,
+                reader,
+                places,
+            };
+            Ok(Box::new((jobs, loaded)))
+        });
+        say(&tell, Word::Jobs(generation, opened));
+    };
+    thread::Builder::new()
+        .name("open jobs".into())
+        .spawn(run)
+        .map(drop)
+}
+
+/// Opens the agent's store in a thread of its own; an earlier one is closed first.
+pub(super) fn open_spool<S: SpoolStore + 'static>(
+    generation: u64,
+    open: impl FnOnce() -> Result<S, StoreError> + Send + 'static,
+    before: Option<Spool>,
+    tell: Tell,
+) -> io::Result<()> {
+    let run = move || {
+        if let Some(spool) = before {
+            let _ = spool.stop();
+        }
+        let opened = open().and_then(|mut store| {
+            let spooled = store.load()?;
+            let spool = writer(
+                Box::new(store) as Box<dyn SpoolStore>,
+                Which::Spool(generation),
+                &tell,
+            )?;
+            Ok(Box::new((spool, spooled)))
+        });
+        say(&tell, Word::Spool(generation, opened));
+    };
+    thread::Builder::new()
+        .name("open spool".into())
+        .spawn(run)
+        .map(drop)
+}
+
+fn writer<T, S>(store: S, which: Which, tell: &Tell) -> Result<Writer<T, S>, StoreError>
+where
+    T: Send + 'static,
+    S: Commit<T> + 'static,
+{
+    let tell = tell.clone();
+    Writer::start(store, move |done| match done {
+        Ok(number) => say(&tell, Word::Committed(which, number)),
+        Err(e) => say(&tell, Word::Failed(which, e)),
+    })
+}
+
+fn fetch(store: &Reader, asked: Lack) -> Fetched {
     let failed = |job: &u64, e: &StoreError| tracing::error!("cannot read what job {job} executes: {e}");
     let mut f = Fetched::default();
     for job in &asked.runs {
@@ -208,7 +220,7 @@ fn fetch(store: &dyn JobStore, asked: Lack) -> Fetched {
     f
 }
 
-fn answer(store: &dyn JobStore, who: &Asker, read: Read, tx: &mpsc::Sender<JobReply>) {
+fn answer(store: &Reader, who: &Asker, read: Read, tx: &mpsc::Sender<JobReply>) {
     let mut say = |kind| drop(tx.blocking_send(JobReply { kind: Some(kind) }));
     if let Err(e) = store.read(who, read, &mut say) {
         tracing::error!("cannot answer from the store of jobs: {e}");
@@ -222,12 +234,11 @@ fn answer(store: &dyn JobStore, who: &Asker, read: Read, tx: &mpsc::Sender<JobRe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Condvar, Mutex};
+    use std::sync::{Condvar, Mutex};
 
     /// Commits when it is let, and fails at a given operation.
     struct Slow {
         gate: Arc<(Mutex<bool>, Condvar)>,
-        commits: Arc<Mutex<Vec<usize>>>,
         bad: u64,
     }
 
@@ -239,7 +250,6 @@ mod tests {
         fn commit(&mut self, ops: &[SpoolOp]) -> Result<(), StoreError> {
             let (lock, wake) = &*self.gate;
             drop(wake.wait_while(lock.lock().unwrap(), |open| !*open).unwrap());
-            self.commits.lock().unwrap().push(ops.len());
             if ops.contains(&SpoolOp::Used(self.bad)) {
                 return Err(StoreError::Full("no room".into()));
             }
@@ -255,44 +265,43 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_during_a_commit_goes_into_the_next() {
+    fn words_name_the_time_that_the_store_was_opened() {
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
-        let commits = Arc::new(Mutex::new(Vec::new()));
         let slow = Slow {
             gate: gate.clone(),
-            commits: commits.clone(),
             bad: 99,
         };
         let (tx, mut rx) = mpsc::unbounded_channel();
-        open_spool(3, move || Ok(slow), tx).unwrap();
-        let Word::Spool(3, Ok((desk, _))) = word(&mut rx) else {
+        open_spool(3, move || Ok(slow), None, tx.clone()).unwrap();
+        let Word::Spool(3, Ok(opened)) = word(&mut rx) else {
             panic!()
         };
+        let spool = opened.0;
         for n in 1..=50 {
-            desk.commit(vec![SpoolOp::Used(n)], n);
+            spool.commit(vec![SpoolOp::Used(n)], n);
         }
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
         let mut last = 0;
         while last < 50 {
-            match word(&mut rx) {
-                Word::Committed(Which::Spool(3), n) => {
-                    assert!(n > last);
-                    last = n;
-                }
-                _ => panic!(),
-            }
+            let Word::Committed(Which::Spool(3), n) = word(&mut rx) else {
+                panic!()
+            };
+            assert!(n > last);
+            last = n;
         }
-        assert!(commits.lock().unwrap().len() < 50);
-        assert_eq!(commits.lock().unwrap().iter().sum::<usize>(), 50);
-        // After a failure nothing more is written.
-        desk.commit(vec![SpoolOp::Used(99)], 51);
+        spool.commit(vec![SpoolOp::Used(99)], 51);
         assert!(matches!(
             word(&mut rx),
             Word::Failed(Which::Spool(3), StoreError::Full(_))
         ));
-        desk.commit(vec![SpoolOp::Used(1)], 52);
-        drop(desk);
+        // Opened anew, the earlier one is closed first.
+        let bad = || Err::<Slow, _>(StoreError::Damaged("bad".into()));
+        open_spool(4, bad, Some(spool), tx).unwrap();
+        assert!(matches!(
+            word(&mut rx),
+            Word::Spool(4, Err(StoreError::Damaged(_)))
+        ));
         assert!(rx.blocking_recv().is_none());
     }
 }

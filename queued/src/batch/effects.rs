@@ -308,7 +308,7 @@ impl Task {
     /// Fetches what an effect lacks; it and all behind it wait.
     fn fetch(&mut self, lack: Lack, again: LeaderEffect) {
         if let Some(desk) = &self.leader.desk {
-            desk.fetch(lack);
+            desk.fetch(lack, self.leader.generation, self.batch.tx.clone());
         }
         self.leader.gate.hold(again);
     }

@@ -1,7 +1,7 @@
 //! The task: takes what happens, asks the engines, keeps their effects in order, and starts them anew when their
 //! store failed. What an effect does is in `effects`.
 
-use super::desk::{self, Desk, Which, Word};
+use super::desk::{self, Desk, Jobs, Spool, Which, Word};
 use super::frames::Outbox;
 use super::gate::Gate;
 use super::here::{Files, Here};
@@ -14,6 +14,7 @@ use crate::engine::jobs::types::{AgentEffect, AgentInput, Clock, HostView, Leade
 use crate::engine::types::{AskId, Input as EngineInput};
 use crate::exec::Exec;
 use crate::mesh::clock_ms;
+use crate::store::reader::Reader;
 use crate::store::spool::SqliteSpool;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Op, SpoolOp, StoreError};
@@ -38,12 +39,14 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const WELL: Duration = Duration::from_secs(60);
 
 /// One engine with what belongs to it.
-pub(super) struct Side<E, O, F> {
+pub(super) struct Side<E, O, F, D> {
     pub(super) engine: Option<E>,
     pub(super) gate: Gate<O, F>,
-    pub(super) desk: Option<Desk<O>>,
+    pub(super) desk: Option<D>,
+    /// The store as it was before it failed: to be closed before it is opened anew.
+    before: Option<D>,
     /// Which time it was opened.
-    generation: u64,
+    pub(super) generation: u64,
     /// Why it is not there.
     pub(super) why: String,
     /// When it is to be opened, if that is to be done.
@@ -52,12 +55,13 @@ pub(super) struct Side<E, O, F> {
     since: Instant,
 }
 
-impl<E, O, F> Side<E, O, F> {
+impl<E, O, F, D: Desk<O>> Side<E, O, F, D> {
     fn new() -> Self {
         Self {
             engine: None,
             gate: Gate::default(),
             desk: None,
+            before: None,
             generation: 0,
             why: "it is just starting: try again in a moment".into(),
             retry: None,
@@ -70,7 +74,7 @@ impl<E, O, F> Side<E, O, F> {
     fn drop_engine(&mut self) {
         self.engine = None;
         self.gate = Gate::default();
-        self.desk = None;
+        self.before = self.desk.take().or(self.before.take());
         self.generation += 1;
     }
 
@@ -132,8 +136,8 @@ pub(super) struct Task {
     pub(super) driver: Driver,
     pub(super) exec: Exec,
     pub(super) host: String,
-    pub(super) agent: Side<Agent, SpoolOp, AgentEffect>,
-    pub(super) leader: Side<Leader, Op, LeaderEffect>,
+    pub(super) agent: Side<Agent, SpoolOp, AgentEffect, Spool>,
+    pub(super) leader: Side<Leader, Op, LeaderEffect, Jobs>,
     pub(super) link: Link,
     /// Not before this time another link within this host.
     couple_at: Option<Instant>,
@@ -155,6 +159,9 @@ pub(super) struct Task {
     pub(super) forget: Vec<Key>,
     views: BTreeMap<String, HostView>,
     inputs: Vec<AgentInput>,
+    /// The agent was started, and the leader is to be here.
+    begun: bool,
+    leads: bool,
 }
 
 /// The time.
@@ -206,6 +213,8 @@ impl Task {
             forget: Vec::new(),
             views: BTreeMap::new(),
             inputs: Vec::new(),
+            begun: false,
+            leads: false,
         }
     }
 
@@ -530,21 +539,23 @@ impl Task {
     fn store_said(&mut self, word: Word) {
         match word {
             Word::Spool(generation, opened) if generation == self.agent.generation => match opened {
-                Ok((desk, spooled)) => {
+                Ok(opened) => {
+                    let (desk, spooled) = *opened;
                     self.agent.desk = Some(desk);
                     self.agent.since = Instant::now();
-                    self.agent.engine = Some(Agent::new(now(), &self.host, *spooled));
+                    self.agent.engine = Some(Agent::new(now(), &self.host, spooled));
                     self.agent_begins();
                 }
                 Err(e) => self.agent_failed("cannot be opened", &e),
             },
             Word::Jobs(generation, opened) if generation == self.leader.generation => match opened {
-                Ok((desk, loaded)) => {
+                Ok(opened) => {
+                    let (desk, loaded) = *opened;
                     self.leader.desk = Some(desk);
                     self.leader.since = Instant::now();
                     let seed = u64::from_ne_bytes(random());
                     let mut out = Vec::new();
-                    let leader = Leader::new(now(), &self.host, *loaded, seed, &mut out);
+                    let leader = Leader::new(now(), &self.host, loaded, seed, &mut out);
                     self.leader.engine = Some(leader);
                     self.leader_said(out);
                     self.leader_begins();
@@ -656,7 +667,8 @@ impl Task {
             self.agent.retry = None;
             let path = self.state("spool.db");
             let open = move || SqliteSpool::open(&path).inspect(|s| warn(s.warnings()));
-            let started = desk::open_spool(self.agent.generation, open, self.batch.tx.clone());
+            let (generation, before) = (self.agent.generation, self.agent.before.take());
+            let started = desk::open_spool(generation, open, before, self.batch.tx.clone());
             if let Err(e) = started {
                 self.agent_failed("cannot be opened", &StoreError::Io(e.to_string()));
             }
@@ -664,8 +676,14 @@ impl Task {
         if due(self.leader.retry) {
             self.leader.retry = None;
             let path = self.state("jobs.db");
-            let open = move || SqliteStore::open(&path).inspect(|s| warn(s.warnings()));
-            let started = desk::open_jobs(self.leader.generation, open, self.batch.tx.clone());
+            let open = move || {
+                let store = SqliteStore::open(&path)?;
+                warn(store.warnings());
+                let reader = Reader::open(store.path())?;
+                Ok((store, reader))
+            };
+            let (generation, before) = (self.leader.generation, self.leader.before.take());
+            let started = desk::open_jobs(generation, open, before, self.batch.tx.clone());
             if let Err(e) = started {
                 self.leader_failed("cannot be opened", &StoreError::Io(e.to_string()));
             }
@@ -677,6 +695,9 @@ impl Task {
     }
 
     fn tell_classes(&mut self) {
+        if self.leader.engine.is_none() {
+            return;
+        }
         let (classes, faults) = classes::load(&self.driver.context().config_file);
         for f in faults {
             tracing::error!("a class of jobs does not count: {f}");
@@ -688,26 +709,23 @@ impl Task {
     fn reload(&mut self) {
         let context = self.driver.context();
         let identity = &context.identity;
-        if identity.own.name != self.host || self.agent.generation == 0 {
+        let renamed = identity.own.name != self.host;
+        let leads = identity.cluster.authority;
+        if renamed || !self.begun {
+            self.begun = true;
             self.uncouple();
             self.host.clone_from(&identity.own.name);
             self.agent.drop_engine();
             self.agent.retry = Some(Instant::now());
-            if self.leader.engine.is_some() {
-                self.leader.drop_engine();
-                self.leader_gone("this host has another name now");
-            }
         }
-        if !identity.cluster.authority {
-            if self.leader.generation > 0 {
-                self.leader.drop_engine();
-                self.leader.retry = None;
-                self.leader_gone("this host does not lead any more");
-            }
-            self.leader.why = "this host does not lead the cluster".into();
-        } else if self.leader.engine.is_none() && self.leader.retry.is_none() {
+        if self.leads != leads || renamed {
+            self.leads = leads;
             self.leader.drop_engine();
-            self.leader.retry = Some(Instant::now());
+            self.leader.retry = leads.then(Instant::now);
+            if !leads {
+                "this host does not lead the cluster".clone_into(&mut self.leader.why);
+            }
+            self.leader_gone("another host leads now, or this one has another name");
         } else {
             self.tell_classes();
         }
