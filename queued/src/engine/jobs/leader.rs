@@ -11,6 +11,7 @@
 
 use super::post::Post;
 use super::schedule::Scheduler;
+use super::select::glob;
 use super::types::{Clock, LeaderEffect, LeaderInput};
 use super::view::Watchers;
 use crate::engine::rng::Rng;
@@ -18,15 +19,32 @@ use crate::engine::types::Level;
 use crate::store::{Loaded, Op};
 use dispatch::Batch;
 use home::Home;
-use libqueue::wire::job::{Class, Key, query, up};
+use libqueue::wire::job::{Class, Key, State, query, up};
 use limits::Limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use table::{Change, HostState, Job, Live, Over};
+use std::ops::RangeInclusive;
+pub(super) use table::Change;
+use table::{Children, HostState, Job, Live, Over, Stage};
 
+mod act;
+mod after;
+mod check;
 mod dispatch;
+mod finish;
 mod home;
+mod hosts;
 mod limits;
+mod lost;
+mod reload;
+mod results;
+mod retry;
+mod submit;
 pub(super) mod table;
+#[cfg(test)]
+mod tests;
+
+/// Identities of jobs that ended are known for a day, in milliseconds.
+const DAY: u64 = 86_400_000;
 
 /// Something that is due at a time of `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +80,8 @@ pub(crate) struct Leader {
     pub(super) ended: BTreeMap<u64, Job>,
     /// The same in the order in which they ended: well, and not well.
     pub(super) ended_order: [VecDeque<u64>; 2],
+    /// How much they are, so that memory does not grow for ever.
+    ended_weight: [u64; 2],
     /// States of all jobs that are over.
     pub(super) over: Over,
     /// Attempts that have not ended.
@@ -79,7 +99,7 @@ pub(crate) struct Leader {
     /// By what they wait for: jobs that wait.
     pub(super) dependants: BTreeMap<u64, BTreeSet<u64>>,
     /// Jobs submitted by an attempt that waits for them.
-    pub(super) children: BTreeMap<Key, BTreeSet<u64>>,
+    pub(super) children: BTreeMap<Key, Children>,
     /// How many jobs of an owner and group have not ended.
     pub(super) groups: BTreeMap<(String, String), u32>,
     /// What the next job gets as its order.
@@ -100,6 +120,8 @@ pub(crate) struct Leader {
     at: BTreeSet<(u64, u64)>,
     /// Jobs whose place in the queues has to be looked at.
     dirty: BTreeSet<u64>,
+    /// Jobs that ended during this input, for those that wait for them.
+    news: VecDeque<(u64, State)>,
     /// Attempts that go out with this input, by host.
     batch: BTreeMap<String, Batch>,
     rng: Rng,
@@ -114,7 +136,7 @@ impl Leader {
         seed: u64,
         out: &mut Vec<LeaderEffect>,
     ) -> Self {
-        let leader = Self {
+        let mut leader = Self {
             host: host.to_owned(),
             epoch: loaded.epoch + 1,
             next_id: loaded.next_id.max(1),
@@ -123,6 +145,7 @@ impl Leader {
             jobs: BTreeMap::new(),
             ended: BTreeMap::new(),
             ended_order: Default::default(),
+            ended_weight: [0; 2],
             over: Over::default(),
             live: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -142,19 +165,45 @@ impl Leader {
             timers: BTreeSet::new(),
             at: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            news: VecDeque::new(),
             batch: BTreeMap::new(),
             rng: Rng::new(seed),
         };
         out.push(LeaderEffect::Store(Op::Epoch(leader.epoch)));
+        leader.reload(loaded, out);
+        leader.settle(clock, out);
         leader
     }
 
     /// Something happened.
     pub(crate) fn handle(&mut self, clock: Clock, input: LeaderInput, out: &mut Vec<LeaderEffect>) {
         self.clock = clock;
-        if let LeaderInput::Ask { ask, who, query } = input {
-            self.answer(clock, ask, &who, query, out);
+        match input {
+            LeaderInput::Tick => {}
+            LeaderInput::Heard { host, conn, message } => self.heard(&host, conn, message, out),
+            LeaderInput::Unlinked { host, conn } => self.unlinked(&host, conn),
+            LeaderInput::Hosts(views) => self.host_views(views),
+            LeaderInput::HostsGone(names) => self.hosts_gone(&names, out),
+            LeaderInput::Classes(classes) => self.set_classes(classes),
+            LeaderInput::Ask { ask, who, query } => match query {
+                query::Kind::Act(act) => self.act(ask, &who, act, out),
+                other => self.answer(clock, ask, &who, other, out),
+            },
+            LeaderInput::Gone(ask) => self.asker_gone(ask),
         }
+        self.settle(clock, out);
+    }
+
+    /// What follows from an input: what is due, who goes where, who is told.
+    fn settle(&mut self, clock: Clock, out: &mut Vec<LeaderEffect>) {
+        self.due(out);
+        self.tell_dependants(out);
+        self.send_out(out);
+        if self.post.wake().is_some_and(|at| at <= clock.boot) {
+            self.post.tick(clock, out);
+        }
+        self.tell_waiters(clock, out);
+        self.changes.clear();
     }
 
     /// When a `Tick` is due, in milliseconds of [`Clock::boot`].
@@ -171,9 +220,81 @@ impl Leader {
             .min()
     }
 
+    fn due(&mut self, out: &mut Vec<LeaderEffect>) {
+        let now = self.clock.boot;
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((due, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::Back(job, index) => self.back(job, index, due),
+                Timer::Away(host) => self.away_too_long(&host, out),
+                Timer::Lease(key) => self.lease_over(key, out),
+                Timer::Delivery(number) => self.delivery_due(number, out),
+                Timer::Prune => self.prune(),
+            }
+        }
+        while self.at.first().is_some_and(|(wall, _)| *wall <= self.clock.wall) {
+            if let Some((_, job)) = self.at.pop_first() {
+                self.dirty.insert(job);
+            }
+        }
+    }
+
+    fn timer(&mut self, due: u64, timer: Timer) {
+        self.timers.insert((due, timer));
+    }
+
+    fn heard(&mut self, host: &str, conn: u64, message: up::Kind, out: &mut Vec<LeaderEffect>) {
+        if let up::Kind::Hello(hello) = message {
+            return self.hello(host, conn, &hello, out);
+        }
+        // What an earlier connection still says counts for nothing: the hello of the next one says it again.
+        if self.conns.get(&conn).is_none_or(|h| h != host) {
+            return;
+        }
+        match message {
+            up::Kind::Hello(_) => {}
+            up::Kind::Submit(submit) => self.submit(host, conn, submit, out),
+            up::Kind::WantBlock(_) => self.give_block(host, conn, out),
+            up::Kind::Started(s) => {
+                if let Some(key) = s.key {
+                    self.started(host, conn, key, s.running, out);
+                }
+            }
+            up::Kind::Ended(e) => {
+                if let Some(key) = e.key {
+                    self.attempt_ended(host, conn, key, e.outcome, out);
+                }
+            }
+            up::Kind::Renew(renew) => self.renew(host, conn, renew, out),
+            up::Kind::Stopped(s) => {
+                if let Some(key) = s.key {
+                    self.stopped(host, key, s.stopped);
+                }
+            }
+            up::Kind::Delivered(d) => self.delivered(host, &d, out),
+            up::Kind::Mailed(m) => self.post.mailed(self.clock, host, m, out),
+            up::Kind::Mailer(able) => self.post.mailer(host, conn, able),
+        }
+    }
+
     /// The job, whether it is over or not.
     pub(super) fn job(&self, id: u64) -> Option<&Job> {
         self.jobs.get(&id).or_else(|| self.ended.get(&id))
     }
 }
 
+/// All attempts of a job.
+fn keys_of(job: u64) -> RangeInclusive<Key> {
+    let key = |n| Key {
+        job,
+        task: n,
+        attempt: n,
+    };
+    key(0)..=key(u32::MAX)
+}
+
+fn log(out: &mut Vec<LeaderEffect>, level: Level, text: String) {
+    out.push(LeaderEffect::Log(level, text));
+}

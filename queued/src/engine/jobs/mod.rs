@@ -9,5 +9,6 @@ pub(crate) mod agent;
 pub(crate) mod leader;
 mod post;
 pub(crate) mod schedule;
+mod select;
 pub(crate) mod types;
 mod view;

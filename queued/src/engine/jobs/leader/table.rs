@@ -4,6 +4,7 @@
 //! A task is one byte: its [`Stage`]. Only tasks that run, wait for another try or did not end well have an
 //! [`Extra`]: an array of a million tasks is a megabyte.
 
+use crate::engine::jobs::types::HostView;
 use crate::store::{AttemptRow, JobRow, TaskRow};
 use libqueue::wire::Need;
 use libqueue::wire::job::{Key, KillAttempt, Outcome, Running, State, TaskRange};
@@ -353,8 +354,10 @@ pub(crate) struct Job {
     pub admitted: bool,
     /// So many tasks were last said to the scheduler to be ready.
     pub put: u32,
-    /// Those that wait for it were told of its end, and its owner.
-    pub told: bool,
+    /// Nothing of it runs or will, unless somebody acts: it does not count in its group.
+    pub quiet: bool,
+    /// Connections over which its run went.
+    pub sent_to: Vec<u64>,
     /// All its tasks are over; who waits for it was told how.
     pub ended: Option<State>,
 }
@@ -371,7 +374,8 @@ impl Job {
             parked: None,
             admitted: false,
             put: 0,
-            told: false,
+            quiet: true,
+            sent_to: Vec::new(),
             ended: None,
         }
     }
@@ -401,6 +405,13 @@ impl Job {
             0 => self.tasks.idle(),
             n => self.tasks.idle().min(n.saturating_sub(self.live)),
         }
+    }
+
+    /// Nothing of it runs or will, unless somebody acts.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let some = |s| self.tasks.count(s) > 0;
+        let out = some(Stage::Sent) || some(Stage::Running) || some(Stage::Suspended) || some(Stage::Lost);
+        !out && self.tasks.idle() == 0 && !some(Stage::Back) && !some(Stage::Held)
     }
 
     /// State of a task by its index.
@@ -518,6 +529,8 @@ pub(crate) struct Live {
     pub phase: Phase,
     /// What it said of itself.
     pub running: Option<Running>,
+    /// The connection over which it went; 0: one of an earlier leader.
+    pub conn: u64,
     /// Something took its place, or its task is over: whatever comes of it is only recorded.
     pub old: bool,
     /// It was asked back.
@@ -530,6 +543,15 @@ pub(crate) struct Live {
     pub lease_until: u64,
     /// It runs in this one's slot.
     pub lent: Option<Key>,
+}
+
+/// Jobs that an attempt submitted and waits for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Children {
+    /// Those that have not ended.
+    pub jobs: BTreeSet<u64>,
+    /// One of them is in its slot.
+    pub lent: bool,
 }
 
 /// A connection with a host.
@@ -560,6 +582,12 @@ pub(crate) struct HostState {
     pub attempts: BTreeSet<Key>,
     /// Since when it has not said all that it has.
     pub away: Option<u64>,
+    /// Since when membership says that it is dead.
+    pub dead_since: u64,
+    /// What membership said last.
+    pub view: Option<HostView>,
+    /// Highest number of its connections.
+    pub last_link: u64,
     /// Given up for now.
     pub lost: bool,
     /// Size of the block of numbers that it had last, and when.
@@ -665,7 +693,7 @@ mod tests {
     #[test]
     fn order_of_tasks() {
         let mut t = Tasks::new(&[range(1, 5, 1)]);
-        let mut take = |t: &mut Tasks| {
+        let take = |t: &mut Tasks| {
             let i = t.next().unwrap();
             t.extra_mut(i).attempt += 1;
             t.set(i, Stage::Sent);
