@@ -2,12 +2,12 @@
 //! means is decided in [`crate::forms`].
 
 use crate::messages::Failure;
-use crate::options::{self, LATER, LAUNCH, Opt, QSH, RSH};
+use crate::options::{self, BATCH, LATER, LAUNCH, Opt, QSH, RSH};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// An option as found. A letter may be known to both forms until it is clear which one is meant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// What the launch form takes it for.
     pub launch: Option<&'static Opt>,
@@ -88,6 +88,10 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
         (true, None) => (OsString::new(), 0),
         (true, Some(_)) => return Err(Failure::own(format!("{spelled} takes no value"))),
         (false, Some(v)) => (OsStr::from_bytes(v).to_owned(), 0),
+        (false, None) if opt.value.starts_with('[') => match next.filter(|n| is_number(opt, n)) {
+            Some(n) => (n.clone(), 1),
+            None => (OsString::new(), 0),
+        },
         (false, None) => (next.ok_or_else(|| missing(&spelled, opt))?.clone(), 1),
     };
     found.push(Found {
@@ -97,6 +101,12 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
         spelled,
     });
     Ok(used)
+}
+
+/// Whether a word is the value of an option that may have none.
+fn is_number(opt: &Opt, word: &OsStr) -> bool {
+    let digits = !word.is_empty() && word.as_bytes().iter().all(u8::is_ascii_digit);
+    digits && !opt.value.starts_with("[=")
 }
 
 /// `-abc`, the last of which may have its value behind it (`-lalice`) or in the next argument.
@@ -150,7 +160,7 @@ fn meaning(
     if qsh {
         return (None, options::by_letter(&[RSH, QSH], letter));
     }
-    let launch = options::by_letter(&[LAUNCH, LATER], letter);
+    let launch = options::by_letter(&[LAUNCH, BATCH, LATER], letter);
     let rsh = options::by_letter(&[RSH], letter);
     let value = if behind.is_empty() {
         next.map_or(&b""[..], |n| n.as_bytes())

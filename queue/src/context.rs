@@ -15,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 /// Number of resource limits that Linux has.
-const LIMITS: u32 = 16;
+pub(crate) const LIMITS: u32 = 16;
 /// The kernel's size of `c_cc`, which is smaller than the C library's.
 const NCCS: usize = 19;
 
@@ -69,7 +69,7 @@ pub fn launch(run: &Run, pty: Option<PtyFor>, inherited: Inherited) -> Result<wi
 
 /// The shell's name of the working directory if it is right, so that symbolic links keep their names; else the
 /// kernel's.
-fn directory() -> Result<Vec<u8>, Failure> {
+pub(crate) fn directory() -> Result<Vec<u8>, Failure> {
     if let Some(pwd) = std::env::var_os("PWD") {
         let same = |a: &FileStat, b: &FileStat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
         let plain = Path::new(&pwd).is_absolute()
@@ -91,7 +91,7 @@ fn directory() -> Result<Vec<u8>, Failure> {
 }
 
 /// The kernel tells a process its umask only by replacing it; there is one thread, so nobody sees the gap.
-fn own_umask() -> u32 {
+pub(crate) fn own_umask() -> u32 {
     let old = umask(Mode::empty());
     umask(old);
     old.bits()

@@ -4,7 +4,10 @@
 use crate::args::{End, Found, Parsed, parse};
 use crate::messages::Failure;
 use crate::need::Need;
-use crate::options::{Id, VERB_NAMES};
+use crate::options::{BATCH, Id, VERB_NAMES};
+use crate::submit::options::Batch;
+use crate::verbs::inner::{self, Inner};
+use crate::verbs::log::{self, Log};
 use crate::verbs::table::{self, Verb};
 use crate::verbs::{self, Ask};
 use libqueue::wire::Place;
@@ -21,8 +24,14 @@ use shell::{Shell, looks_like_shell};
 pub enum Command {
     /// Run something on a host.
     Run(Run),
+    /// Submit a batch job.
+    Submit(Submission),
     /// Do what a verb says.
     Verb(Ask),
+    /// Show the output of jobs.
+    Log(Log),
+    /// The other end of what we do on another host.
+    Inner(Inner),
     /// `--help`.
     Help(Topic),
     /// `--version`.
@@ -59,6 +68,30 @@ impl PartialEq for Topic {
         };
         name(self) == name(other)
     }
+}
+
+/// A batch job as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// The options, in order: those of a script stand in front of them.
+    pub found: Vec<Found>,
+    /// What is to be run.
+    pub what: Work,
+    /// Stay, show its output, end as it ends.
+    pub attached: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// What a batch job runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// An argument list.
+    Launch(Vec<OsString>),
+    /// A script and its arguments.
+    Script(Vec<OsString>),
+    /// Arguments of `/bin/sh`, from `-c` on.
+    Shell(Vec<OsString>),
 }
 
 /// Something to run.
@@ -172,6 +205,12 @@ fn qsh(args: &[OsString]) -> Result<Command, Failure> {
 }
 
 fn queue(args: &[OsString]) -> Result<Command, Failure> {
+    // `sh` has a -b, too; but nobody hands it to a shell in front of a command.
+    if let Ok(parsed) = parse(args, false)
+        && is_batch(&parsed.found)
+    {
+        return batch(&parsed);
+    }
     match looks_like_shell(args) {
         Shell::Yes => return Ok(shell(args)),
         Shell::Unclear(flag) => {
@@ -207,9 +246,7 @@ fn queue(args: &[OsString]) -> Result<Command, Failure> {
         ))),
         (End::Dashes | End::Word, None, _) => rsh(&parsed, false),
         (End::Word, Some(l), _) => Err(needs_dashes(l, &parsed)),
-        (End::Nothing, Some(l), _) if matches!(l.launch, Some(o) if o.id == Id::Later) => {
-            Err(Failure::not_yet(&l.spelled))
-        }
+        (End::Nothing, Some(l), _) if matches!(l.launch, Some(o) if o.id == Id::Later) => Err(later(l)),
         (End::Nothing, ..) if args.is_empty() => Err(Failure::own(
             "nothing to run: `queue -- COMMAND`, `queue HOST [COMMAND]` or `queue hosts`; `queue --help` tells more",
         )),
@@ -250,6 +287,84 @@ fn informative(found: &[Found], topic: Topic) -> Option<Command> {
     })
 }
 
+/// Whether a durable job is wanted: `-b` or `-w`, unless `-i` comes after it.
+fn is_batch(found: &[Found]) -> bool {
+    found
+        .iter()
+        .filter_map(|f| f.launch)
+        .fold(false, |is, o| match o.id {
+            Id::Batch | Id::Wait => true,
+            Id::Interactive => false,
+            _ => is,
+        })
+}
+
+fn batch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
+    if let Some(c) = informative(&parsed.found, Topic::Queue) {
+        return Ok(c);
+    }
+    if let Some(f) = parsed.found.iter().find(|f| f.launch.is_none()) {
+        return Err(Failure::own(format!(
+            "{} is of the rsh form, which runs at once: a batch job is `queue -b -- COMMAND`",
+            f.spelled
+        )));
+    }
+    let has = |id| parsed.found.iter().any(|f| f.launch.is_some_and(|o| o.id == id));
+    let string = parsed
+        .found
+        .iter()
+        .rfind(|f| f.launch.is_some_and(|o| o.id == Id::CommandString));
+    let what = match (string, parsed.end) {
+        (Some(s), _) => {
+            let head = ["-c".into(), s.value.clone()];
+            Work::Shell(head.into_iter().chain(parsed.rest.iter().cloned()).collect())
+        }
+        (None, End::Dashes) => {
+            runnable(parsed.rest)?;
+            Work::Launch(parsed.rest.to_vec())
+        }
+        (None, End::Word) => {
+            let word = parsed.rest[0].to_string_lossy();
+            if VERB_NAMES.contains(&&*word) {
+                return Err(Failure::own(format!(
+                    "-b in front of `{word}` is ambiguous: say `queue -b -- {word} ...` to run that, `queue -b ./{word}` for a script, `queue {word} --help` for the verb"
+                )));
+            }
+            no_descriptors(parsed.rest)?;
+            Work::Script(parsed.rest.to_vec())
+        }
+        (None, End::Nothing) => {
+            return Err(Failure::own(
+                "nothing to run: `queue -b [OPTIONS] -- COMMAND [ARG...]`, or `queue -b [OPTIONS] SCRIPT [ARG...]`",
+            ));
+        }
+    };
+    // What is wrong with the options is told before anything is read.
+    let batch = Batch::new(&parsed.found)?;
+    let attached = has(Id::Wait);
+    if batch.tee.is_some() && !attached {
+        return Err(Failure::own(
+            "--tee is for those who stay: add -w, or say --output FILE",
+        ));
+    }
+    Ok(Command::Submit(Submission {
+        found: parsed.found.clone(),
+        what,
+        attached,
+        json: has(Id::Json),
+    }))
+}
+
+/// What of the interface is to come.
+pub(crate) fn later(f: &Found) -> Failure {
+    match f.spelled.as_str() {
+        "--checkpoint" => Failure::own(
+            "--checkpoint comes with migration, which is not in this version yet: a job that saves its state itself gets a warning with --signal",
+        ),
+        s => Failure::not_yet(s),
+    }
+}
+
 fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
     let mut json = false;
     let known = table::by_name(verb);
@@ -268,6 +383,11 @@ fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
         }
     }
     let words = &parsed.rest[1..];
+    if verb == "admin"
+        && let Some(inner) = inner::read(words)
+    {
+        return inner.map(Command::Inner);
+    }
     if verb == "help" {
         return help(words);
     }
@@ -279,6 +399,9 @@ fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
     }
     if verb == "explain" {
         return explain(words, json);
+    }
+    if verb == "log" {
+        return log::read(known, words, json).map(Command::Log);
     }
     verbs::ask(known, words, json).map(Command::Verb)
 }
@@ -329,11 +452,28 @@ fn explain(words: &[OsString], mut json: bool) -> Result<Command, Failure> {
         )));
     }
     if let (End::Word, Some(w)) = (parsed.end, parsed.rest.first()) {
+        // Of a job that is there already.
+        if parsed.found.is_empty()
+            && let Some(known) = w
+                .to_str()
+                .filter(|w| libqueue::job::is_id(w))
+                .and(table::by_name("explain"))
+        {
+            return verbs::ask(known, words, json).map(Command::Verb);
+        }
         return Err(Failure::own(format!(
             "the command comes behind `--`: `queue explain ... -- {} ...`",
             w.to_string_lossy()
         )));
     }
+    // How it would be submitted says nothing of where it would run.
+    if is_batch(&parsed.found) {
+        Batch::new(&parsed.found)?;
+    }
+    parsed.found.retain(|f| {
+        let id = f.launch.map(|o| o.id);
+        !BATCH.iter().any(|o| Some(o.id) == id) && !matches!(id, Some(Id::Batch | Id::Wait))
+    });
     let o = launch_options(&parsed)?;
     let place = o.into_run(What::Launch(Vec::new()), Tty::None).place();
     Ok(Command::Verb(Ask::Explain { place, json }))
@@ -392,16 +532,19 @@ impl Options {
 
 fn launch(parsed: &Parsed<'_>) -> Result<Command, Failure> {
     let o = launch_options(parsed)?;
-    if parsed.rest.is_empty() {
-        return Err(Failure::own(
-            "nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`",
-        ));
-    }
-    if parsed.rest[0].is_empty() {
-        return Err(Failure::own("the command behind `--` is an empty word"));
-    }
-    no_descriptors(parsed.rest)?;
+    runnable(parsed.rest)?;
     Ok(o.run(What::Launch(parsed.rest.to_vec()), Tty::Auto))
+}
+
+/// A command that can go to another host.
+fn runnable(words: &[OsString]) -> Result<(), Failure> {
+    match words.first() {
+        None => Err(Failure::own(
+            "nothing to run behind `--`: `queue [OPTIONS] -- COMMAND [ARG...]`",
+        )),
+        Some(w) if w.is_empty() => Err(Failure::own("the command behind `--` is an empty word")),
+        Some(_) => no_descriptors(words),
+    }
 }
 
 fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
@@ -427,17 +570,34 @@ fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
             Id::NoStdin => o.no_stdin = true,
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::Tee => o.tee = Some(f.value.clone().into()),
-            Id::Json => return Err(Failure::own("--json is for verbs, as in `queue hosts --json`")),
+            Id::Json => {
+                return Err(Failure::own(
+                    "--json is for verbs, as in `queue hosts --json`, and for -b",
+                ));
+            }
+            // An -i behind them took it back.
+            Id::Batch | Id::Wait => {}
             id @ (Id::Cores | Id::Mem | Id::Gpus | Id::Disk | Id::Expr) => {
                 o.need.take(id, &f.spelled, &text(&f.value, &f.spelled)?)?;
             }
-            _ => return Err(Failure::not_yet(&f.spelled)),
+            Id::Later => return Err(later(f)),
+            _ => {
+                return Err(Failure::own(format!(
+                    "{0} is for batch jobs: `queue -b {0} ... -- COMMAND` returns at once, with -w in place of -b it stays",
+                    f.spelled
+                )));
+            }
         }
     }
     o.wait = match class.0.to_str() {
         Some("now") => false,
         Some("wait") => true,
-        _ => return Err(Failure::not_yet(&format!("{} (a class of jobs)", class.1))),
+        _ => {
+            return Err(Failure::own(format!(
+                "{}: a class is for batch jobs: `queue -b {0} ... -- COMMAND` returns at once, with -w in place of -b it stays",
+                class.1
+            )));
+        }
     };
     // What waits for room has to take some.
     if o.wait && o.need.cores == 0 {
@@ -574,7 +734,7 @@ fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Target, Failure> {
+pub(crate) fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Target, Failure> {
     let name = text(name, spelled)?;
     if name == "+" {
         return Ok(Target::Any);
@@ -585,7 +745,7 @@ fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Ta
     Ok(named(name))
 }
 
-fn text(value: &OsStr, spelled: &str) -> Result<String, Failure> {
+pub(crate) fn text(value: &OsStr, spelled: &str) -> Result<String, Failure> {
     value.to_str().map(str::to_owned).ok_or_else(|| {
         Failure::own(format!(
             "{spelled}: `{}` is not valid UTF-8",

@@ -1,7 +1,7 @@
 //! `--help`, made from the option table.
 
 use crate::forms::Topic;
-use crate::options::{LAUNCH, Opt, QSH, RSH};
+use crate::options::{BATCH, LAUNCH, Opt, QSH, RSH};
 use crate::verbs::table::{VERBS, Verb};
 use std::fmt::Write as _;
 
@@ -23,6 +23,8 @@ pub fn help(topic: Topic) -> String {
             s += QUEUE;
             s += "\nOptions in front of `--` (those in front of HOST: `qsh --help`):\n";
             table(&mut s, LAUNCH);
+            s += "\nWith -b or -w (and in a script, in lines that begin with #QUEUE):\n";
+            table(&mut s, BATCH);
             s += "\nVerbs (more: `queue VERB --help`):\n";
             for v in VERBS {
                 entry(&mut s, v.name, v.summary, 12);
@@ -46,7 +48,7 @@ pub fn help(topic: Topic) -> String {
 fn verb(s: &mut String, v: &Verb) {
     for (i, usage) in v.usage.iter().enumerate() {
         let head = if i == 0 { "Usage:" } else { "      " };
-        let _ = writeln!(s, "{head} queue {} {usage}", v.name);
+        usage_line(s, &format!("{head} queue {} {usage}", v.name), v.name.len());
     }
     let mut summary = v.summary.chars();
     let first = summary.next().into_iter().flat_map(char::to_uppercase);
@@ -65,6 +67,33 @@ fn verb(s: &mut String, v: &Verb) {
     for (example, what) in v.examples {
         let _ = writeln!(s, "{}", format!("  {example:<38} {what}").trim_end());
     }
+}
+
+/// One way to write a verb; what does not fit stands below its first word.
+fn usage_line(s: &mut String, line: &str, name: usize) {
+    let below = "Usage: queue  ".len() + name;
+    let mut column = 0;
+    // An option and its value stay together.
+    let mut open = 0_i32;
+    let mut part = String::new();
+    for word in line.split(' ') {
+        part += if part.is_empty() && column == 0 { "" } else { " " };
+        part += word;
+        open += word.matches('[').count() as i32 - word.matches(']').count() as i32;
+        if open > 0 {
+            continue;
+        }
+        let length = part.chars().count();
+        if column + length > WIDTH {
+            let _ = write!(s, "\n{:below$}", "");
+            part.remove(0);
+            column = below - 1;
+        }
+        column += length;
+        s.push_str(&std::mem::take(&mut part));
+    }
+    s.push_str(&part);
+    s.push('\n');
 }
 
 fn table(s: &mut String, options: &[Opt]) {
@@ -119,7 +148,8 @@ Usage:
   queue [OPTIONS] -- COMMAND [ARG...]   COMMAND as given, no shell in between
   queue [OPTIONS] [USER@]HOST [CMD...]  as rsh (qsh): by the login shell on HOST
   queue -c STRING [NAME ARG...]         as sh (queue-sh); also `queue ./script`
-  queue VERB ...                        what runs, and the hosts
+  queue -b [OPTIONS] -- COMMAND         a durable job; also `queue -b SCRIPT`
+  queue VERB ...                        what runs, what waits, and the hosts
 
   queue -- hostname                     on the least loaded host
   queue -h h2 -- make -j4               on h2, in this directory
@@ -127,6 +157,8 @@ Usage:
   queue h2                              a login shell on h2 (`+`: on any host)
   rsync -a -e queue src/ h2:src/        wherever a program wants an rsh command
   make -j8 SHELL=queue-sh               every recipe on the least loaded host
+  queue -b --time 2h -- ./simulate      later; its output comes to queue-12.out
+  queue -b --array 1-100 ./task.sh      a hundred tasks; see `queue log`
 ";
 
 const TAIL: &str = "
@@ -169,7 +201,7 @@ mod tests {
     #[test]
     fn what_works_is_in_the_help_and_what_does_not_is_not() {
         let text = help(Topic::Queue);
-        for o in LAUNCH {
+        for o in LAUNCH.iter().chain(BATCH) {
             for c in o.short.chars() {
                 assert!(text.contains(&format!("-{c}")), "-{c}");
             }
@@ -183,7 +215,7 @@ mod tests {
         for o in LATER.iter().flat_map(|o| o.long) {
             assert!(!text.contains(&format!("--{o}")), "--{o}");
         }
-        assert!(text.lines().count() <= 60, "{}", text.lines().count());
+        assert!(text.lines().count() <= 110, "{}", text.lines().count());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Knows the grammar of the command line, terminals, signals, and the client's end of a session. Must not know
 //! placement, membership, policy, or how a process is started: it asks the daemon for a host, `queue-exec` for a
 //! signature, and then talks to the session alone. One thread, one `poll` loop, no runtime: it is in the path of
-//! every recipe of a make. (Verbs that ask many hosts at once use a thread for each.)
+//! every recipe of a make. (Verbs that ask many hosts at once use a thread for each, and so does who stays with jobs.)
 #![deny(unsafe_code)]
 
 pub mod args;
@@ -28,6 +28,7 @@ pub mod plan;
 pub mod relay;
 pub mod sign;
 pub mod signals;
+pub mod submit;
 pub mod sys;
 pub mod table;
 pub mod tee;
@@ -59,6 +60,7 @@ pub fn main(args: &[OsString]) -> u8 {
     };
     let result = forms::decide(&name, rest).and_then(|command| match command {
         Command::Run(run) => self::run(&run),
+        Command::Submit(s) => command::submit::run(&s),
         other => inform(other).map(End::Code),
     });
     match result {
@@ -77,6 +79,8 @@ pub fn main(args: &[OsString]) -> u8 {
 fn inform(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Verb(ask) => return command::run(ask),
+        Command::Log(log) => return command::log::run(&log),
+        Command::Inner(inner) => return command::inner(&inner),
         Command::Help(topic) => write_all(1, help::help(topic).as_bytes()),
         Command::Version => write_all(1, help::version().as_bytes()),
         Command::PrintConfig { host, login } => {
@@ -87,7 +91,7 @@ fn inform(command: Command) -> Result<u8, Failure> {
             };
             write_all(1, format!("host {host}\n{user}hostname {host}\n").as_bytes());
         }
-        Command::Run(_) => {}
+        Command::Run(_) | Command::Submit(_) => {}
     }
     Ok(0)
 }

@@ -38,8 +38,38 @@ pub enum Id {
     Signal,
     All,
     Reason,
+    Follow,
+    Head,
+    Tail,
+    Raw,
     /// An option of a verb, known by its word.
     Named(&'static str),
+    CommandString,
+    Name,
+    Group,
+    Priority,
+    Retries,
+    Time,
+    Warning,
+    After,
+    AfterOk,
+    AfterAny,
+    AfterFail,
+    At,
+    Delay,
+    Array,
+    EachLine,
+    FromJson,
+    Limit,
+    Output,
+    Error,
+    OutputCap,
+    Mail,
+    MailTo,
+    Dedupe,
+    Restart,
+    Lease,
+    Hold,
     /// Known to the interface, not to this version.
     Later,
     NullStdin,
@@ -56,7 +86,7 @@ pub enum Id {
 }
 
 /// One option.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opt {
     /// What it is.
     pub id: Id,
@@ -64,7 +94,8 @@ pub struct Opt {
     pub short: &'static str,
     /// Its words, without the dashes.
     pub long: &'static [&'static str],
-    /// Name of its value, or empty; in brackets if it may be left out.
+    /// Name of its value, or empty; in brackets if it may be left out, and with a `=` in front of it if it has to be
+    /// in the same word then.
     pub value: &'static str,
     /// What it does, with its default, for `--help`.
     pub help: &'static str,
@@ -104,32 +135,48 @@ pub const LAUNCH: &[Opt] = &[
     opt(Id::NoStdin, "", &["no-stdin"], "", "do not read stdin: the command gets /dev/null"),
     opt(Id::Login, "l", &[], "USER", "as that user, if that host allows it (default: same name)"),
     opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first"),
+    opt(Id::Batch, "br", &["batch"], "", "a durable job: print its id and return (more below)"),
+    opt(Id::Wait, "w", &["wait"], "", "a durable job, but stay: show its output, end as it ends"),
     opt(Id::Class, "d", &["class", "spooldir", "queuedir"], "NAME", "job class: now (default), or wait, which is -q"),
     opt(Id::Help, "", &["help"], "", "show this and exit 0"),
     opt(Id::Version, "", &["version"], "", "show the version and exit 0"),
-    opt(Id::Json, "", &["json"], "", "machine-readable output of verbs"),
+    opt(Id::Json, "", &["json"], "", "machine-readable output of verbs and of -b"),
+];
+
+/// Options of batch jobs: behind `-b` or `-w`, and in `#QUEUE` lines of a script.
+#[rustfmt::skip]
+pub const BATCH: &[Opt] = &[
+    opt(Id::CommandString, "c", &[], "STRING", "the job is this command of the shell"),
+    opt(Id::Name, "", &["name"], "NAME", "name, for people and --after (default: the command's)"),
+    opt(Id::Group, "", &["group"], "NAME", "group, to wait for, kill or list together"),
+    opt(Id::Priority, "", &["priority"], "N", "higher ones first (default: the class's, 0)"),
+    opt(Id::Retries, "", &["retries"], "[N]", "try again after a failure, N times (3; default: never)"),
+    opt(Id::Time, "", &["time"], "DUR", "end it after so long: 90 (s), 15m, 2h, 1d, 1:30:00"),
+    opt(Id::Warning, "", &["signal"], "SIG[@DUR]", "signal that comes DUR (60) before that"),
+    opt(Id::After, "", &["after"], "IDS", "start after these: 12,15 or ok:12, any:NAME, fail:12"),
+    opt(Id::AfterOk, "", &["after-ok"], "IDS", "after they ended well, else it fails (as --after)"),
+    opt(Id::AfterAny, "", &["after-any"], "IDS", "after they ended, however"),
+    opt(Id::AfterFail, "", &["after-fail"], "IDS", "after they failed, else it is dropped"),
+    opt(Id::At, "", &["at"], "TIME", "not before 22:30, 'tomorrow 6:00', '2026-12-24 18:00'"),
+    opt(Id::Delay, "", &["delay"], "DUR", "not before so long from now"),
+    opt(Id::Array, "", &["array"], "RANGE", "tasks 1-100, 1-9:2,20; 1-100%5: five at once"),
+    opt(Id::EachLine, "", &["each-line"], "FILE", "a task for each line, in QUEUE_ENTRY (`-`: stdin)"),
+    opt(Id::FromJson, "", &["from-json"], "FILE", "a task for each value of a JSON array"),
+    opt(Id::Limit, "", &["limit"], "NAME[:N]", "counts against a limit of the cluster, of N at once"),
+    opt(Id::Output, "", &["output"], "FILE", "output (queue-%j.out, of tasks queue-%j.%a.out)"),
+    opt(Id::Error, "", &["error"], "FILE", "error output (default: where the output goes)"),
+    opt(Id::OutputCap, "", &["output-cap"], "SIZE", "keep no more output than that (default: the host's)"),
+    opt(Id::Mail, "", &["mail"], "WHEN", "begin,end,fail, all or never (default: fail)"),
+    opt(Id::MailTo, "", &["mail-to"], "ADDRESS", "to whom (default: you)"),
+    opt(Id::Dedupe, "", &["dedupe"], "[=DUR]", "not if the same waits or runs, or ended within DUR"),
+    opt(Id::Restart, "", &["restart"], "POLICY", "host lost: restart elsewhere, fail, or ask (default)"),
+    opt(Id::Lease, "", &["lease"], "DUR", "with restart: how long until then (default: 15m)"),
+    opt(Id::Hold, "", &["hold"], "", "do not start it before `queue release`"),
 ];
 
 /// Options of the launch form that the interface has and this version has not: they are recognised and refused.
 #[rustfmt::skip]
 pub const LATER: &[Opt] = &[
-    opt(Id::Batch, "br", &["batch"], "", "durable job: print its id and return at once"),
-    opt(Id::Wait, "w", &["wait"], "", "stay attached to a batch job"),
-    opt(Id::Later, "", &["name"], "NAME", "name of the job"),
-    opt(Id::Later, "", &["group"], "NAME", "group of jobs"),
-    opt(Id::Later, "", &["priority"], "N", "before or after others"),
-    opt(Id::Later, "", &["retries"], "N", "how often to try again"),
-    opt(Id::Later, "", &["time"], "TIME", "how long it may run"),
-    opt(Id::Later, "", &["after"], "IDS", "jobs that must have ended well"),
-    opt(Id::Later, "", &["at"], "TIME", "not before"),
-    opt(Id::Later, "", &["array"], "RANGE", "one task for each number"),
-    opt(Id::Later, "", &["limit"], "NAME[:N]", "counts against a limit"),
-    opt(Id::Later, "", &["output"], "FILE", "where its output goes"),
-    opt(Id::Later, "", &["error"], "FILE", "where its error output goes"),
-    opt(Id::Later, "", &["mail"], "WHEN", "when to send mail"),
-    opt(Id::Later, "", &["mail-to"], "ADDRESS", "where to send it"),
-    opt(Id::Later, "", &["dedupe"], "", "not if the same job is there already"),
-    opt(Id::Later, "", &["restart"], "POLICY", "what to do when its host is lost"),
     opt(Id::Later, "", &["checkpoint"], "MODE", "how it is checkpointed"),
 ];
 
@@ -159,8 +206,8 @@ pub const QSH: &[Opt] = &[
 /// Every first word that is a verb, now or in a later version.
 pub const VERB_NAMES: &[&str] = &[
     "hosts", "jobs", "show", "log", "wait", "kill", "suspend", "resume", "hold", "release", "retry",
-    "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "modify", "drain", "undrain", "stats",
-    "history", "cron", "admin", "top", "web", "help",
+    "delete", "attach", "detach", "migrate", "explain", "classes", "limits", "modify", "drain", "undrain",
+    "stats", "history", "cron", "admin", "top", "web", "help",
 ];
 
 /// Finds an option by its letter.
@@ -173,7 +220,8 @@ pub fn by_letter(tables: &[&'static [Opt]], letter: char) -> Option<&'static Opt
 
 /// Finds an option of the launch form by its word.
 pub fn by_word(word: &str) -> Option<&'static Opt> {
-    LAUNCH.iter().chain(LATER).find(|o| o.long.contains(&word))
+    let all = LAUNCH.iter().chain(BATCH).chain(LATER);
+    all.into_iter().find(|o| o.long.contains(&word))
 }
 
 #[cfg(test)]
@@ -183,7 +231,7 @@ mod tests {
 
     #[test]
     fn no_letter_or_word_means_two_things_in_one_form() {
-        for tables in [vec![LAUNCH, LATER], vec![RSH, QSH]] {
+        for tables in [vec![LAUNCH, BATCH, LATER], vec![RSH, QSH]] {
             let mut letters = BTreeSet::new();
             let mut words = BTreeSet::new();
             for o in tables.iter().flat_map(|t| t.iter()) {
@@ -203,7 +251,7 @@ mod tests {
     fn letters_of_both_forms_take_a_value_in_both_or_in_none() {
         // The two that do not are told apart by what follows; see `args`.
         for c in ('a'..='z').chain('A'..='Z').filter(|c| !matches!(c, 'p' | 'o')) {
-            if let (Some(a), Some(b)) = (by_letter(&[LAUNCH, LATER], c), by_letter(&[RSH], c)) {
+            if let (Some(a), Some(b)) = (by_letter(&[LAUNCH, BATCH, LATER], c), by_letter(&[RSH], c)) {
                 assert_eq!(a.value.is_empty(), b.value.is_empty(), "-{c}");
             }
         }

@@ -83,8 +83,7 @@ impl Signer {
             request: subject.request,
             client_key: subject.client_key,
         };
-        client::send(self.sock.as_fd(), &request.encode(1), None)
-            .map_err(|e| Failure::own(format!("queue-exec at {}: {}", self.path, reason(&e))))
+        self.send(&request, 1)
     }
 
     /// Waits for the answer.
@@ -92,48 +91,65 @@ impl Signer {
     /// # Errors
     /// It does not sign this, or went away.
     pub fn answer(&self) -> Result<Signed, Failure> {
+        let reply = loop {
+            if let (1, reply) = self.receive()? {
+                break reply;
+            }
+        };
+        match reply {
+            Reply::Signed {
+                ticket,
+                source_cert,
+                target_key,
+            } => Ok(Signed {
+                ticket,
+                source_cert,
+                target_key,
+            }),
+            Reply::Refused { text, .. } => Err(Failure::own(printable(&text))),
+            _ => Err(self.strange()),
+        }
+    }
+
+    /// Asks for anything; the answer is fetched by [`Signer::receive`] with the same number.
+    ///
+    /// # Errors
+    /// If `queue-exec` went away.
+    pub(crate) fn send(&self, request: &Request, number: u32) -> Result<(), Failure> {
+        client::send(self.sock.as_fd(), &request.encode(number), None)
+            .map_err(|e| Failure::own(format!("queue-exec at {}: {}", self.path, reason(&e))))
+    }
+
+    /// Waits for an answer, and gives the number of its request.
+    ///
+    /// # Errors
+    /// `queue-exec` went away, or says what we do not understand.
+    pub(crate) fn receive(&self) -> Result<(u32, Reply), Failure> {
         let path = &self.path;
         let mut buf = vec![0; REPLY_ROOM];
-        let strange = || {
-            Failure::own(format!(
-                "queue-exec at {path} gave an answer that this version does not know"
-            ))
-        };
-        loop {
-            let n = match client::receive(self.sock.as_fd(), &mut buf) {
-                Ok((0, _)) => {
-                    return Err(Failure::own(format!(
-                        "queue-exec at {path} went away: see its log"
-                    )));
-                }
-                Ok((n, _)) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Err(Failure::own(format!(
-                        "queue-exec at {path} does not answer ({PATIENCE} s): see its log"
-                    )));
-                }
-                Err(e) => return Err(Failure::own(format!("queue-exec at {path}: {}", reason(&e)))),
-            };
-            match Reply::decode(&buf[..n]).map_err(|_| strange())? {
-                (
-                    1,
-                    Reply::Signed {
-                        ticket,
-                        source_cert,
-                        target_key,
-                    },
-                ) => {
-                    return Ok(Signed {
-                        ticket,
-                        source_cert,
-                        target_key,
-                    });
-                }
-                (1, Reply::Refused { text, .. }) => return Err(Failure::own(printable(&text))),
-                (1, _) => return Err(strange()),
-                _ => {}
+        let n = match client::receive(self.sock.as_fd(), &mut buf) {
+            Ok((0, _)) => {
+                return Err(Failure::own(format!(
+                    "queue-exec at {path} went away: see its log"
+                )));
             }
-        }
+            Ok((n, _)) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                return Err(Failure::own(format!(
+                    "queue-exec at {path} does not answer ({PATIENCE} s): see its log"
+                )));
+            }
+            Err(e) => return Err(Failure::own(format!("queue-exec at {path}: {}", reason(&e)))),
+        };
+        Reply::decode(&buf[..n]).map_err(|_| self.strange())
+    }
+
+    /// For an answer that makes no sense.
+    pub(crate) fn strange(&self) -> Failure {
+        Failure::own(format!(
+            "queue-exec at {} gave an answer that this version does not know",
+            self.path
+        ))
     }
 }
 

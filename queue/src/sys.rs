@@ -230,3 +230,49 @@ pub fn set_modes(fd: BorrowedFd<'_>, modes: &libc::termios) {
     // SAFETY: the call reads one `termios`, and a descriptor that is no terminal is an error.
     unsafe { libc::tcsetattr(fd.as_raw_fd(), libc::TCSANOW, modes) };
 }
+
+/// Year, month, day, hour, minute and second of local time at a second since the epoch.
+pub fn local_time(second: i64) -> Option<[u32; 6]> {
+    // SAFETY: all-zero is a valid value of this structure of plain numbers and one pointer.
+    let mut t: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: reads one number, fills in one `tm`.
+    if unsafe { libc::localtime_r(&raw const second, &raw mut t) }.is_null() {
+        return None;
+    }
+    let all = [
+        t.tm_year + 1900,
+        t.tm_mon + 1,
+        t.tm_mday,
+        t.tm_hour,
+        t.tm_min,
+        t.tm_sec,
+    ];
+    let mut out = [0; 6];
+    for (to, from) in out.iter_mut().zip(all) {
+        *to = u32::try_from(from).ok()?;
+    }
+    Some(out)
+}
+
+/// The second since the epoch of a local time.
+pub fn second_of(local: [u32; 6]) -> Option<i64> {
+    let [y, mo, d, h, mi, s] = local.map(|n| n as libc::c_int);
+    // SAFETY: all-zero is a valid value of this structure of plain numbers and one pointer.
+    let mut t: libc::tm = unsafe { std::mem::zeroed() };
+    (t.tm_year, t.tm_mon, t.tm_mday) = (y - 1900, mo - 1, d);
+    (t.tm_hour, t.tm_min, t.tm_sec, t.tm_isdst) = (h, mi, s, -1);
+    // SAFETY: reads and normalises one `tm`.
+    let second = unsafe { libc::mktime(&raw mut t) };
+    (second != -1).then_some(second)
+}
+
+/// A descriptor that becomes readable when something happens to a path. Non-blocking, close-on-exec.
+pub fn notify(path: &CStr, mask: u32) -> io::Result<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = Errno::result(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) })?;
+    // SAFETY: the kernel just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a string with its terminating zero, which is only read.
+    Errno::result(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), mask) })?;
+    Ok(fd)
+}

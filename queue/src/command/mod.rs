@@ -2,20 +2,28 @@
 //! is in the path of a launch.
 
 pub mod admin;
+pub mod attached;
 pub mod batch;
 pub mod drain;
 pub mod explain;
+pub mod fetch;
 pub mod hosts;
 pub mod jobs;
 pub mod kill;
 pub mod list;
+pub mod log;
+pub mod output;
 pub mod parallel;
 pub mod sessions;
 pub mod show;
+pub mod spool;
+pub mod submit;
+pub mod tail;
 pub mod view;
 
 use crate::messages::Failure;
 use crate::verbs::Ask;
+use crate::verbs::inner::Inner;
 
 /// Does what a verb asks for, and gives the exit code.
 ///
@@ -37,6 +45,18 @@ pub fn run(ask: Ask) -> Result<u8, Failure> {
         } => kill::run(which.as_ref(), jobs.map(|a| *a), signal, json),
         Ask::Drain { hosts, reason, json } => drain::run(&hosts, reason.as_deref(), json),
         Ask::RotateKeys { json } => admin::rotate_keys(json).map(|()| 0),
+    }
+}
+
+/// Does what another part of queue wants of this one.
+///
+/// # Errors
+/// It could not be done.
+pub fn inner(inner: &Inner) -> Result<u8, Failure> {
+    match inner {
+        Inner::Tail(t) => tail::run(t),
+        Inner::Spool { job, root } => spool::run(*job, root.as_deref()),
+        Inner::Fetch { job, from } => fetch::run(*job, from),
     }
 }
 

@@ -25,6 +25,16 @@ fn meaning(line: &str) -> String {
     let all = words(line);
     match decide(&all[0], &all[1..]) {
         Err(e) => format!("{} {}", e.code(), e.text),
+        Ok(Command::Submit(s)) => {
+            let (form, words) = match &s.what {
+                Work::Launch(v) => ("command", v),
+                Work::Script(v) => ("script", v),
+                Work::Shell(v) => ("sh", v),
+            };
+            let stays = if s.attached { " stays" } else { "" };
+            let json = if s.json { " json" } else { "" };
+            format!("batch {form} {}{stays}{json}", join(words))
+        }
         Ok(Command::Run(r)) => {
             let mut s = match &r.what {
                 What::Launch(v) => format!("launch {}", join(v)),
@@ -276,7 +286,6 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue -h B hostname", 125, "behind `--`"),
         ("queue -i hostname", 125, "behind `--`"),
         ("queue -H B hostname", 125, "behind `--`"),
-        ("queue -b make", 125, "behind `--`"),
         ("queue -p h2 vim", 125, "qsh -t h2"),
         ("queue -o h2 vim", 125, "qsh -t h2"),
         ("queue -t -- vim", 125, "qsh -t HOST"),
@@ -287,16 +296,26 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue --frob -- x", 125, "unknown option --frob"),
         ("queue --no-stdin=1 -- x", 125, "takes no value"),
         ("queue --tee", 125, "--tee needs a value: FILE"),
-        ("queue -b -- x", 125, "-b is not in this version yet"),
-        ("queue -r -- x", 125, "-r is not in this version yet"),
-        ("queue --batch -- x", 125, "--batch is not"),
-        ("queue -w -- x", 125, "-w is not"),
-        ("queue -d sas -- x", 125, "-d sas (a class of jobs) is not"),
+        ("queue -d sas -- x", 125, "-d sas: a class is for batch jobs"),
         ("queue -q --class=now -d sas -- x", 125, "-d sas"),
+        ("queue --time 5 -- x", 125, "--time is for batch jobs"),
+        ("queue -b -i --time 5 -- x", 125, "--time is for batch jobs"),
+        ("queue -b", 125, "nothing to run"),
+        ("queue -b --", 125, "nothing to run behind"),
+        ("queue -b --time 5x -- x", 125, "--time: `5x`"),
+        ("queue -b kill 12", 125, "`queue -b -- kill"),
+        ("queue -b -t -- x", 125, "-t is of the rsh form"),
+        ("queue -b --tee x -- x", 125, "add -w"),
+        ("queue -b -- cat /dev/fd/63", 125, "<(...)"),
+        ("queue -b -p -- x", 125, "-p asks for a terminal"),
+        ("queue -b --checkpoint on -- x", 125, "comes with migration"),
+        ("queue --checkpoint=on -- x", 125, "comes with migration"),
+        ("queue log", 125, "usage: queue log"),
+        ("queue log x", 125, "no number of a job"),
+        ("queue admin fetch x", 125, "are versions mixed"),
         ("queue --json -- x", 125, "is for verbs"),
         ("queue top", 125, "`queue top` is not"),
         ("queue web", 125, "`queue web` is not"),
-        ("queue log 12", 125, "`queue log` is not in this version yet"),
         ("queue admin x --y", 125, "does not know --y"),
         ("queue help top", 125, "`queue top` is not"),
         ("queue help frob", 125, "no help on `frob`"),
@@ -305,10 +324,8 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue --mem=4G", 125, "nothing to run"),
         ("queue --mem 4X -- x", 125, "--mem: "),
         ("queue -R a> -- x", 125, "-R: "),
-        ("queue --time 5 -- x", 125, "--time is not"),
         ("queue explain make", 125, "`queue explain ... -- make ...`"),
         ("queue explain -x -- make", 125, "does not know -x"),
-        ("queue explain -b -- make", 125, "-b is not"),
         ("queue -n kill s123", 125, "qsh -n kill"),
         ("queue -n hosts", 125, "qsh -n hosts"),
         ("queue hosts uptime", 125, "qsh hosts"),
@@ -341,6 +358,41 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         );
         assert!(!got.contains('\n'));
     }
+}
+
+#[test]
+fn batch_jobs() {
+    for (typed, means) in [
+        ("queue -b -- make all", "batch command make|all"),
+        ("queue -r -- x", "batch command x"),
+        ("queue --batch --json -- x", "batch command x json"),
+        ("queue -bw -- x -y", "batch command x|-y stays"),
+        ("queue -w -- x", "batch command x stays"),
+        ("queue -q -b -- x", "batch command x"),
+        ("queue -i -b -- x", "batch command x"),
+        ("queue -b ./s.sh a -b", "batch script ./s.sh|a|-b"),
+        ("queue -b s.sh", "batch script s.sh"),
+        ("queue -b --cores 2 s.sh", "batch script s.sh"),
+        ("queue -b -c exit%3", "batch sh -c|exit 3"),
+        ("queue -w -c x%$1 sh a", "batch sh -c|x $1|sh|a stays"),
+        ("queue -b -c x -- a", "batch sh -c|x|a"),
+        ("queue -b --retries -- x", "batch command x"),
+        ("queue -b --retries 2 -- x", "batch command x"),
+        ("queue -b --dedupe -- x", "batch command x"),
+        ("queue -b --dedupe=1h -- x", "batch command x"),
+        ("queue -b -n -h h2 -l bob -- x", "batch command x"),
+        ("queue -b --help", "help on queue"),
+        // Behind the host or the command they are somebody else's.
+        ("queue -b -i -- x", "launch x @+"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+    let log = |line: &str| matches!(decide(&words(line)[0], &words(line)[1..]), Ok(Command::Log(_)));
+    assert!(log("queue log -f 12") && log("queue --json log 12"));
+    assert!(matches!(
+        decide(OsStr::new("queue"), &words("admin spool 12")),
+        Ok(Command::Inner(_))
+    ));
 }
 
 #[test]
@@ -397,4 +449,8 @@ fn what_the_daemon_is_asked() {
         place("queue -H h2 --cores 3 -q -- x")
     );
     assert_eq!(place("queue explain"), Place::default());
+    assert_eq!(
+        place("queue explain -b --time 1h --cores 2 -- x"),
+        place("queue --cores 2 -- x")
+    );
 }

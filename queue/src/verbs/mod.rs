@@ -1,7 +1,9 @@
 //! What a verb's words ask for. Pure: words in, an [`Ask`] or an error out. What is done about it is
 //! [`crate::command`]'s.
 
+pub mod inner;
 pub mod jobs;
+pub mod log;
 pub mod table;
 
 use crate::messages::Failure;

@@ -331,6 +331,7 @@ an SQLite file with views for scripts (operators): jobs_v, attempts_v, usage_by_
         options: &[JSON, HELP],
         examples: &[],
     },
+    super::log::VERB,
     Verb {
         name: "drain",
         usage: &["HOST... [--reason TEXT] [--json]"],
