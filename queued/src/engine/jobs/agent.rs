@@ -116,6 +116,12 @@ impl Agent {
             .min()
     }
 
+    /// The attempts that are here.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.held.keys().copied()
+    }
+
     /// Tells the leader, if there is a connection. What it must know will also be in the next hello.
     fn tell(&self, message: up::Kind, out: &mut Vec<AgentEffect>) {
         if let Some(link) = &self.link {
