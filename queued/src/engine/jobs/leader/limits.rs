@@ -217,7 +217,7 @@ impl Leader {
     }
 
     /// Sets how many units there are; whoever writes it down is the caller.
-    pub(super) fn set_total(&mut self, gate: &Gate, total: Option<u32>) {
+    pub(in crate::engine::jobs) fn set_total(&mut self, gate: &Gate, total: Option<u32>) {
         let state = self.limits.gates.entry(gate.clone()).or_default();
         if state.total == total {
             return;

@@ -1,7 +1,7 @@
 //! What keeps a job from each host, in words.
 
 use super::host::Host;
-use super::line::Line;
+use super::line::{Line, Place};
 use super::{Scheduler, Shape};
 use crate::engine::fit::Claim;
 use libqueue::expr::Expr;
@@ -9,6 +9,7 @@ use libqueue::resources::lacks;
 use libqueue::size;
 use libqueue::wire::Need;
 use libqueue::wire::job::WhyHost;
+use std::cmp::Reverse;
 
 impl Scheduler {
     pub(super) fn why_hosts(&self, shape: &Shape, priority: i32) -> Vec<WhyHost> {
@@ -41,6 +42,86 @@ impl Scheduler {
             });
         }
         all
+    }
+
+    /// What would make a job start, in words, as far as hosts are concerned. `id` is how people name it.
+    pub(crate) fn remedies(&self, shape: &Shape, id: &str) -> Vec<String> {
+        let need = &shape.need;
+        let expr = Expr::parse(&need.expr).ok().filter(|_| !need.expr.is_empty());
+        if expr.is_none() && !need.expr.is_empty() {
+            return vec![format!(
+                "queue modify {id} -R 'EXPRESSION': the one that it has cannot be read"
+            )];
+        }
+        let members = || {
+            let pinned = |h: &&Host| shape.host.is_empty() || h.name == shape.host;
+            self.hosts
+                .iter()
+                .filter(|h| h.member && h.facts.is_some())
+                .filter(pinned)
+        };
+        let lacks_ever = |h: &Host| {
+            let facts = h.facts.as_ref()?;
+            lacks(need, expr.as_ref(), &h.name, facts, None)
+        };
+        let able: Vec<&Host> = members().filter(|h| lacks_ever(h).is_none()).collect();
+        if able.is_empty() {
+            return never(members().collect(), &Claim::of(need), lacks_ever, &shape.host, id);
+        }
+        let c = Claim::of(need);
+        let open: Vec<&&Host> = able.iter().filter(|h| h.usable).collect();
+        if open.iter().any(|h| h.has_room(&c) && h.reserved.is_none()) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        // The one that is nearest.
+        let far = |h: &Host| {
+            let t = h.taken();
+            let left = h.cap.cores.saturating_sub(t.cores);
+            (c.cores.saturating_sub(left), h.advance.len())
+        };
+        if let Some(h) = open.iter().min_by_key(|h| far(h)) {
+            let short = far(h).0;
+            let s = if short == 1 { "" } else { "s" };
+            if short > 0 {
+                out.push(format!("{} would do with {short} more core{s}", h.name));
+            }
+            let on = |s: &&super::Sent| self.hosts[s.host as usize].name == h.name;
+            let some: Vec<String> = self
+                .sent
+                .iter()
+                .filter(|(_, s)| on(s))
+                .take(4)
+                .map(|(k, _)| libqueue::job::name(k.job, k.task))
+                .collect();
+            if !some.is_empty() {
+                let more = if some.len() == 4 { ", ..." } else { "" };
+                out.push(format!(
+                    "wait for, or kill, what runs on {}: {}{more}",
+                    h.name,
+                    some.join(", ")
+                ));
+            }
+        }
+        for h in able.iter().filter(|h| !h.usable).take(3) {
+            out.extend(match h.refusal() {
+                Some("draining") => Some(format!("queue undrain {}", h.name)),
+                Some("down") => Some(format!("{} would do, but it is down", h.name)),
+                Some(text) => Some(format!("{} would do, but {text}", h.name)),
+                None => None,
+            });
+        }
+        out
+    }
+
+    /// How many tasks of jobs that come before that place, and wait for hosts, there are at least: one of each job.
+    pub(crate) fn ahead(&self, rank: (Reverse<i32>, u64, u64)) -> u64 {
+        let place = Place {
+            priority: rank.0,
+            order: rank.1,
+            job: rank.2,
+        };
+        self.jobs.values().filter(|s| s.place < place).count() as u64
     }
 
     fn why_host(&self, h: &Host, shape: &Shape, expr: Option<&Expr>, priority: i32) -> WhyHost {
@@ -79,6 +160,64 @@ impl Scheduler {
             s.place.priority.0 == priority && line.shape == *shape
         })
     }
+}
+
+/// No host has it even when it is empty.
+fn never(
+    members: Vec<&Host>,
+    c: &Claim,
+    lacks: impl Fn(&Host) -> Option<String>,
+    pinned: &str,
+    id: &str,
+) -> Vec<String> {
+    if members.is_empty() {
+        return vec![match pinned {
+            "" => "no host of the cluster is known to the leader yet".to_owned(),
+            p => {
+                format!("there is no host {p}, or it has not said yet what it is: queue modify {id} --host +")
+            }
+        }];
+    }
+    let who = match pinned {
+        "" => "no host of the cluster",
+        _ => "not even an empty",
+    };
+    let most = |f: fn(&Claim) -> u64| members.iter().map(|h| f(&h.cap)).max().unwrap_or(0);
+    let sizes: [(&str, &str, u64, u64, bool); 4] = [
+        (
+            "--cores",
+            "cores",
+            c.cores.into(),
+            most(|c| c.cores.into()),
+            false,
+        ),
+        ("--gpus", "GPUs", c.gpus.into(), most(|c| c.gpus.into()), false),
+        ("--mem", "memory", c.mem, most(|c| c.mem), true),
+        ("--disk", "disk space", c.disk, most(|c| c.disk), true),
+    ];
+    let mut out = Vec::new();
+    for (option, what, asked, has, bytes) in sizes {
+        if asked <= has {
+            continue;
+        }
+        let (has, size) = match bytes {
+            true => (format!("{} of {what}", size::show(has)), size::show(has)),
+            false => (format!("{has} {what}"), has.to_string()),
+        };
+        out.push(format!(
+            "{who} {pinned} can ever run it: the largest has {has}; queue modify {id} {option} {size}"
+        ));
+    }
+    if out.is_empty() {
+        let one = members
+            .iter()
+            .find_map(|h| Some(format!("{} {}", h.name, lacks(h)?)));
+        let one = one.map_or(String::new(), |t| format!(": {t}"));
+        out.push(format!(
+            "{who} {pinned} can ever run it{one}; queue modify {id} asks for less"
+        ));
+    }
+    out.iter().map(|t| t.replace("  ", " ")).collect()
 }
 
 /// What others have taken that it would need.
