@@ -338,7 +338,15 @@ impl Monitor {
             known && s.channel.is_none() && s.process.0 == pid && tree::alive(s.process)
         });
         let Some((&id, _)) = found else {
-            self.deny(conn, request, "no session of yours waits for its monitor");
+            let dismissed = |s: &Session| {
+                s.process.0 == pid && matches!(&s.phase, Phase::Runner(r) if r.about.nonce == *nonce)
+            };
+            if self.sessions.values().any(dismissed) {
+                // It was let go, and asks whether its monitor has died.
+                self.refuse(conn, request, Refusal::Denied, "there is nothing to do");
+            } else {
+                self.deny(conn, request, "no session of yours waits for its monitor");
+            }
             return;
         };
         let Some(mut c) = self.conns.remove(&conn) else {

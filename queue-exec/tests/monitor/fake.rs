@@ -4,7 +4,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use queue_exec::client;
 use queue_exec::codec::{Writer, hex};
 use queue_exec::layout::Layout;
-use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToSession};
+use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToRunner, ToSession};
 use queue_exec::ticket::Nonce;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Prints three process ids: of one that has left the tree, of one in it, and of its top.
-const TREE: &str =
+pub(crate) const TREE: &str =
     "exec 2>/dev/null; (setsid sleep 1000 >&2 & echo $!); sleep 1000 >&2 & echo $!; echo $$; exec 1>&2; wait";
 
 /// Client of the socket at this path.
@@ -62,7 +62,7 @@ fn zygote(monitor: OwnedFd) -> Option<OwnedFd> {
     }
 }
 
-fn tell(monitor: Option<&OwnedFd>, m: &FromSession) {
+pub(crate) fn tell(monitor: Option<&OwnedFd>, m: &FromSession) {
     if let Some(fd) = monitor {
         // It may have ended.
         let _ = client::send(fd.as_fd(), &m.encode(), None);
@@ -85,6 +85,25 @@ pub(crate) fn run() {
     let Ok((n @ 1.., conn)) = client::receive(monitor.as_ref().unwrap().as_fd(), &mut packet) else {
         return;
     };
+    let said = ToSession::decode(&packet[..n]);
+    if let Ok(ToSession::Job(ToRunner::Hire {
+        nonce,
+        login,
+        ruser,
+        rhost,
+        uid_min,
+        allow_root,
+        socket,
+        spool,
+        pam,
+        ..
+    })) = said
+    {
+        let hello =
+            format!("{ruser}@{rhost} as {login} uid-min {uid_min} root {allow_root} pam {pam} in {spool}");
+        let hired = crate::runner::Hired { nonce, socket, hello };
+        return crate::runner::run(monitor.unwrap(), hired);
+    }
     let Ok(ToSession::Claim {
         nonce,
         login,
@@ -94,7 +113,7 @@ pub(crate) fn run() {
         socket,
         cgroup,
         ..
-    }) = ToSession::decode(&packet[..n])
+    }) = said
     else {
         return;
     };
@@ -236,7 +255,7 @@ fn obey(conn: &mut File, monitor: Option<&OwnedFd>, stubborn: &mut bool) -> bool
     true
 }
 
-fn adopt(socket: &str, nonce: Nonce) -> Option<(OwnedFd, Reply)> {
+pub(crate) fn adopt(socket: &str, nonce: Nonce) -> Option<(OwnedFd, Reply)> {
     let fd = dial(socket).ok()?;
     let reply = client::ask(fd.as_fd(), &Request::Adopt { nonce }, None).ok()?;
     Some((fd, reply))

@@ -9,6 +9,8 @@ use queue_exec::layout::Layout;
 use queue_exec::protocol::{Refusal, Reply, Request};
 use queue_exec::state::{Room, random, unix_now};
 use queue_exec::ticket::{Nonce, Ticket};
+use queue_exec::warrant::Warrant;
+use sha2::{Digest as _, Sha256};
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -266,6 +268,19 @@ impl Host {
         as_user(self.uid, || self.ask(&r))
     }
 
+    /// Process ids of the sessions that run jobs, by their records.
+    fn runners(&self) -> Vec<i32> {
+        let dir = self.layout.sessions();
+        let texts = self
+            .records()
+            .into_iter()
+            .filter_map(|r| fs::read_to_string(dir.join(r)).ok());
+        texts
+            .filter(|t| t.contains("\nrunner yes\n"))
+            .filter_map(|t| t.split_once("\nprocess ")?.1.split(' ').next()?.parse().ok())
+            .collect()
+    }
+
     /// The records of live sessions.
     pub(crate) fn records(&self) -> Vec<String> {
         let names = fs::read_dir(self.layout.sessions())
@@ -280,7 +295,12 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The sessions lost their connections before; let the monitor end what belongs to them.
+        // The sessions lost their connections before; let the monitor end what belongs to them. Those with jobs
+        // would go on.
+        for pid in self.runners() {
+            // SAFETY: a process of this test, of which there is a record still.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
         let until = Instant::now() + LIMIT;
         while self.monitor.is_some() && !self.records().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -306,6 +326,21 @@ impl Member {
             issued: unix_now(),
             request: [4; 32],
             client_key: [5; 32],
+        }
+    }
+}
+
+impl Member {
+    /// The word of a user there that he wants this run, not signed yet.
+    pub(crate) fn warrant(&self, to: &Host, user: &str, run: &[u8]) -> Warrant {
+        let here = HostCert::verify(&to.cert, &to.authority).unwrap();
+        Warrant {
+            cluster: here.cluster,
+            source: self.name.clone(),
+            user: user.into(),
+            login: user.into(),
+            issued: unix_now(),
+            run: Sha256::digest(run).into(),
         }
     }
 }

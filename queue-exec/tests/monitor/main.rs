@@ -4,6 +4,8 @@
 mod control;
 mod fake;
 mod host;
+mod jobs;
+mod runner;
 mod tests;
 
 use std::io::{self, Write as _};
@@ -20,12 +22,16 @@ fn main() -> ExitCode {
         fake::ask_from_userns(&args[2]);
         return ExitCode::SUCCESS;
     }
+    if args.get(1).map(String::as_str) == Some("--measure-jobs") {
+        jobs::measure(args[2].parse().unwrap());
+        return ExitCode::SUCCESS;
+    }
     let list = args.iter().any(|a| a == "--list");
     let wanted: Vec<&String> = args[1..].iter().filter(|a| !a.starts_with('-')).collect();
     let root = nix::unistd::geteuid().is_root();
     let mut out = io::stderr();
     let mut failed = 0;
-    for (name, needs_root, test) in tests::ALL.iter().chain(control::ALL) {
+    for (name, needs_root, test) in tests::ALL.iter().chain(control::ALL).chain(jobs::ALL) {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;
         }

@@ -414,12 +414,17 @@ fn orphans() {
     assert!(h.records().is_empty());
 }
 
+/// The next event that concerns a session.
 fn event(c: &OwnedFd) -> Reply {
     let mut buf = vec![0; PACKET_MAX];
-    let (n, _) = client::receive(c.as_fd(), &mut buf).unwrap();
-    let (id, reply) = Reply::decode(&buf[..n]).unwrap();
-    assert_eq!(id, 0);
-    reply
+    loop {
+        let (n, _) = client::receive(c.as_fd(), &mut buf).unwrap();
+        let (id, reply) = Reply::decode(&buf[..n]).unwrap();
+        assert_eq!(id, 0);
+        if !matches!(reply, Reply::Job(_)) {
+            return reply;
+        }
+    }
 }
 
 fn watch() {

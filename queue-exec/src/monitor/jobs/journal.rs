@@ -556,7 +556,10 @@ mod tests {
             j.forgotten(vec![key(n, 1)]);
             largest = largest.max(fs::metadata(d.file()).unwrap().len());
         }
-        assert!((REWRITE_MIN - 4096..REWRITE_MIN + 4096).contains(&largest), "{largest}");
+        assert!(
+            (REWRITE_MIN - 4096..REWRITE_MIN + 4096).contains(&largest),
+            "{largest}"
+        );
         let k = d.load();
         assert_eq!(k.attempts().len(), 1);
         assert!((2..3000).all(|n| k.seen(key(n, 1))) && k.seen(key(1, 7)) && !k.seen(key(1, 8)));
