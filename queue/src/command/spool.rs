@@ -1,6 +1,9 @@
 //! `queue admin spool`: the other side of `queue admin fetch`. Gives what a job wrote into this user's spool here,
 //! with the paths where it belongs, and removes what has arrived.
 //!
+//! A task that still writes holds a lock on its file: its room is left alone, and so is one in which something was
+//! written while it was given.
+//!
 //! Records: `F`, length and bytes of the name of the room and of the path, each length in 4 bytes, then the length
 //! of the file in 8 and its bytes; `E` after the last one. Then `done` is read, which removes the rooms.
 
@@ -11,7 +14,7 @@ use nix::unistd::{User, geteuid};
 use queue_exec::layout::Layout;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,6 +24,8 @@ use std::path::{Path, PathBuf};
 const HOME: &str = ".home";
 /// Largest such file.
 const HOME_MAX: u64 = 1 << 20;
+/// In front of the name of a room that could not be put back after it was given, because a new one has its name.
+const LATE: &str = ".late-";
 /// What the other side says when all is there.
 pub const DONE: &[u8] = b"done\n";
 
@@ -69,13 +74,19 @@ impl Write for Stdout {
 pub fn give(root: &Path, job: u64, out: &mut impl Write, answer: &mut impl Read) -> io::Result<()> {
     let mut given = Vec::new();
     for (room, dir) in rooms(root, job)? {
+        let homes = homes(&dir)?;
+        if homes
+            .keys()
+            .any(|name| is_written(&dir.join(OsStr::from_bytes(name))))
+        {
+            continue;
+        }
         let mut sizes = Vec::new();
-        for (name, home) in homes(&dir)? {
+        for (name, home) in homes {
             let path = dir.join(OsStr::from_bytes(&name));
-            let Some(size) = file(&room, &path, &home, out)? else {
-                continue;
-            };
-            sizes.push((path, size));
+            if let Some(size) = file(&room, &path, &home, out)? {
+                sizes.push((name, size));
+            }
         }
         given.push((dir, sizes));
     }
@@ -88,7 +99,7 @@ pub fn give(root: &Path, job: u64, out: &mut impl Write, answer: &mut impl Read)
         return Ok(());
     }
     for (dir, sizes) in given {
-        remove(&dir, &sizes);
+        remove(&dir, &sizes)?;
     }
     Ok(())
 }
@@ -104,12 +115,17 @@ fn rooms(root: &Path, job: u64) -> io::Result<Vec<(String, PathBuf)>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let (id, task) = name.split_once('.').unwrap_or((&name, "0"));
+        let (late, room) = match name.strip_prefix(LATE) {
+            Some(room) => (false, room),
+            None => (true, name.as_str()),
+        };
+        let (id, task) = room.split_once('.').unwrap_or((room, "0"));
         let (Ok(id), Ok(task)) = (id.parse::<u64>(), task.parse::<u32>()) else {
             continue;
         };
         if id == job && entry.file_type()?.is_dir() {
-            all.insert(task, (name, entry.path()));
+            // What was put aside is the older one.
+            all.insert((task, late), (room.to_owned(), entry.path()));
         }
     }
     Ok(all.into_values().collect())
@@ -161,11 +177,44 @@ fn copy(file: File, size: u64, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a room, unless something was added to a file of it meanwhile.
-fn remove(dir: &Path, sizes: &[(PathBuf, u64)]) {
-    let same = |(path, size): &(PathBuf, u64)| fs::symlink_metadata(path).is_ok_and(|m| m.len() == *size);
-    if sizes.iter().all(same) {
-        // What cannot be removed is fetched again, and recognised there.
-        let _ = fs::remove_dir_all(dir);
+/// Whether somebody has it open to write more.
+fn is_written(path: &Path) -> bool {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    file.is_ok_and(|f| matches!(f.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Removes a room, unless something was written there meanwhile. Under its new name nobody finds it any more; who
+/// has opened a file of it before holds a lock, or has added to it, or sees that it is gone.
+fn remove(dir: &Path, sizes: &[(Vec<u8>, u64)]) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return Ok(());
+    };
+    let room = name.to_string_lossy();
+    let aside = parent.join(format!("{LATE}{}", room.strip_prefix(LATE).unwrap_or(&room)));
+    if aside != dir {
+        fs::rename(dir, &aside)?;
     }
+    let mut locks = Vec::new();
+    let untouched = sizes.iter().all(|(name, size)| {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(aside.join(OsStr::from_bytes(name)));
+        let Ok(file) = file else { return false };
+        let locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let same = file.metadata().is_ok_and(|m| m.len() == *size);
+        locks.push(file);
+        locked && same
+    });
+    if untouched {
+        return fs::remove_dir_all(&aside);
+    }
+    // Back, if there is no new one; else it is given another time.
+    if aside != dir && !dir.exists() {
+        fs::rename(&aside, dir)?;
+    }
+    Ok(())
 }

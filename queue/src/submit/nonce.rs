@@ -85,7 +85,7 @@ mod tests {
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert_eq!(left, [name.clone()]);
+        assert_eq!(left, std::slice::from_ref(&name));
         assert_eq!(std::fs::read_to_string(dir.join(&name)).unwrap(), name);
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(NonceFile::create(&dir).unwrap().is_none());

@@ -22,8 +22,9 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Arriving {
     place: PathBuf,
     part: PathBuf,
-    /// `None`: it is here already from the last time.
-    file: Option<File>,
+    file: File,
+    /// So many bytes of it are here already from the last time.
+    skip: u64,
     size: u64,
 }
 
@@ -54,23 +55,25 @@ impl Arriving {
         part.push(name);
         part.push(format!(".queue-{room}"));
         let part = dir.join(part);
-        let file = if kept(&part)?.is_some() {
-            None
-        } else {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o666)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&part)
-                .map_err(|e| failed(&part, e))?;
-            Some(file)
+        let mut options = OpenOptions::new();
+        options.create(true).mode(0o666).custom_flags(libc::O_NOFOLLOW);
+        let (file, skip) = match kept(&part)? {
+            // More may have been written there since.
+            Some((kept, _)) => {
+                let file = options.append(true).open(&kept).map_err(|e| failed(&kept, e))?;
+                let skip = file.metadata()?.len();
+                (file, skip)
+            }
+            None => {
+                let file = options.write(true).truncate(true).open(&part);
+                (file.map_err(|e| failed(&part, e))?, 0)
+            }
         };
         Ok(Self {
             place: place.to_owned(),
             part,
             file,
+            skip,
             size,
         })
     }
@@ -80,10 +83,11 @@ impl Arriving {
     /// # Errors
     /// The disk is full, say.
     pub(super) fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        match &mut self.file {
-            Some(f) => f.write_all(data).map_err(|e| failed(&self.part, e)),
-            None => Ok(()),
-        }
+        let skipped = data.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        self.skip -= skipped as u64;
+        self.file
+            .write_all(&data[skipped..])
+            .map_err(|e| failed(&self.part, e))
     }
 
     /// It is complete: puts it into its place.
@@ -91,9 +95,7 @@ impl Arriving {
     /// # Errors
     /// That cannot be written.
     pub(super) fn finish(self) -> io::Result<Placed> {
-        if let Some(f) = &self.file {
-            f.sync_all().map_err(|e| failed(&self.part, e))?;
-        }
+        self.file.sync_all().map_err(|e| failed(&self.part, e))?;
         let fail = |e| failed(&self.place, e);
         let (kept, base) = match kept(&self.part)? {
             Some(found) => found,
@@ -283,10 +285,12 @@ mod tests {
         drop(d.arrive("text").unwrap());
         assert_eq!(d.out(), "text");
         assert_eq!(d.names(), [".out.queue-12.3@0", "out"]);
-        let placed = d.arrive("text").unwrap();
+        drop(d.arrive("text+").unwrap());
+        assert_eq!(d.out(), "text+");
+        let placed = d.arrive("text+").unwrap();
         placed.sync().unwrap();
         placed.forget();
-        assert_eq!((d.out().as_str(), d.names()), ("text", vec!["out".to_owned()]));
+        assert_eq!((d.out().as_str(), d.names()), ("text+", vec!["out".to_owned()]));
     }
 
     #[test]
@@ -311,6 +315,11 @@ mod tests {
         fs::write(d.0.join(".out.queue-12.3@4"), "text").unwrap();
         d.arrive("text").unwrap().forget();
         assert_eq!(d.out(), "old\nteXXtext");
+        // Another attempt has written more since.
+        fs::write(d.0.join("out"), "old\ntext").unwrap();
+        fs::write(d.0.join(".out.queue-12.3@4"), "text").unwrap();
+        d.arrive("text and more").unwrap().forget();
+        assert_eq!(d.out(), "old\ntext and more");
         assert_eq!(d.names(), ["out"]);
     }
 

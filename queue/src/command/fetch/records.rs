@@ -161,7 +161,7 @@ mod tests {
         spool::give(&root, 12, &mut bytes, &mut &b""[..]).unwrap();
         assert!(root.join("12").exists());
         let mut again = Vec::new();
-        spool::give(&root, 12, &mut again, &mut spool::DONE).unwrap();
+        spool::give(&root, 12, &mut again, &mut &*spool::DONE).unwrap();
         assert_eq!(bytes, again);
         assert!(!root.join("12").exists() && !root.join("12.3").exists() && root.join("13").exists());
         let want = |text: &str| {
@@ -180,9 +180,33 @@ mod tests {
             assert!(end);
             assert_eq!(got.0, want("text"));
         }
+        // What is still written stays, and comes later.
+        room(&root, "12.4", "/a/four", "begun");
+        let writer = std::fs::OpenOptions::new()
+            .append(true)
+            .open(root.join("12.4/out"))
+            .unwrap();
+        writer.lock_shared().unwrap();
+        let mut later = Vec::new();
+        spool::give(&root, 12, &mut later, &mut &*spool::DONE).unwrap();
+        assert!(later == b"E" && root.join("12.4/out").exists());
+        drop(writer);
+        // Written to while it is given.
+        struct Adds<'a>(&'a Path, &'a [u8]);
+        impl io::Read for Adds<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                std::fs::write(self.0, "begun, and more")?;
+                self.1.read(buf)
+            }
+        }
+        let path = root.join("12.4/out");
+        spool::give(&root, 12, &mut Vec::new(), &mut Adds(&path, spool::DONE)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "begun, and more");
+        spool::give(&root, 12, &mut Vec::new(), &mut &*spool::DONE).unwrap();
+        assert!(!root.join("12.4").exists());
         // Nothing there is no error.
         let mut none = Vec::new();
-        spool::give(&root.join("none"), 12, &mut none, &mut spool::DONE).unwrap();
+        spool::give(&root.join("none"), 12, &mut none, &mut &*spool::DONE).unwrap();
         assert!(Reader::default().take(&none, &mut Got::default()).unwrap());
         std::fs::remove_dir_all(&root).unwrap();
     }
