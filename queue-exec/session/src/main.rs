@@ -1,11 +1,13 @@
 //! `queue-session`: the process at the executing end of one session. It waits, warm, to be claimed by the
-//! monitor; looks the account up, becomes the user, and only then reads a byte of what the client sent.
+//! monitor; looks the account up, becomes the user, and only then reads a byte of what the client sent. Or it is hired
+//! to run batch jobs ([`job`]).
 //!
 //! Knows one session. Must not know other sessions, hosts, placement, or the daemon.
 
 mod account;
 mod alarm;
 mod child;
+mod job;
 mod look;
 mod monitor;
 #[cfg_attr(not(feature = "pam"), path = "no_pam.rs")]
@@ -20,13 +22,14 @@ use account::Account;
 use child::Init;
 use libqueue::link::Link;
 use libqueue::tls::{KeyPair, Peer, server_config};
+use libqueue::wire::job::Cause;
 use libqueue::wire::{Launch, LaunchError, SessionAnswer};
 use monitor::Monitor;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use prost::Message as _;
 use queue_exec::client;
-use queue_exec::protocol::{FromSession, PACKET_MAX, ToSession};
+use queue_exec::protocol::{FromSession, PACKET_MAX, ToRunner, ToSession};
 use queue_init::ToInit;
 use serve::{Begin, Inbox, Refused, Session};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -143,6 +146,14 @@ fn run(monitor: OwnedFd) -> Option<()> {
     .ok()?;
     let mut packet = vec![0; PACKET_MAX];
     let (n, conn) = client::receive(monitor.as_fd(), &mut packet).ok()?;
+    let (first, conn) = (ToSession::decode(&packet[..n]).ok()?, conn);
+    drop(packet);
+    if root {
+        set_nice(nice, warm.init.pid());
+    }
+    if let ToSession::Job(hire) = first {
+        return hired(monitor, warm, hire);
+    }
     let (
         ToSession::Claim {
             nonce,
@@ -161,14 +172,10 @@ fn run(monitor: OwnedFd) -> Option<()> {
             ..
         },
         Some(conn),
-    ) = (ToSession::decode(&packet[..n]).ok()?, conn)
+    ) = (first, conn)
     else {
         return None;
     };
-    if root {
-        set_nice(nice, warm.init.pid());
-    }
-    drop(packet);
 
     let slow = format!(
         "{host} could not look up account {login} within {} s: its name service or PAM does not answer",
@@ -189,9 +196,9 @@ fn run(monitor: OwnedFd) -> Option<()> {
         uid_min,
         allow_root,
     };
-    let user = match become_somebody(&who, &warm.init) {
+    let user = match become_somebody(&who, &warm.init, |_| {}) {
         Ok(user) => user,
-        Err(text) => {
+        Err((_, text)) => {
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             let _ = send(conn.as_raw_fd(), &refusal(&text), flags);
             let _ = client::send(monitor.as_fd(), &FromSession::Failed { text }.encode(), None);
@@ -257,6 +264,41 @@ fn run(monitor: OwnedFd) -> Option<()> {
     Some(())
 }
 
+/// A session that runs jobs needs no key, and must not have one.
+fn hired(monitor: OwnedFd, warm: Warm, hire: ToRunner) -> Option<()> {
+    let Warm { init, .. } = warm;
+    let ToRunner::Hire {
+        nonce,
+        login,
+        ruser,
+        rhost,
+        host,
+        pam,
+        cgroup,
+        uid_min,
+        allow_root,
+        socket,
+        spool,
+    } = hire
+    else {
+        return None;
+    };
+    let hire = job::Hire {
+        nonce,
+        login,
+        ruser,
+        rhost,
+        host,
+        pam,
+        cgroup,
+        uid_min,
+        allow_root,
+        socket,
+        spool,
+    };
+    job::hired(monitor, init, hire)
+}
+
 /// The request, if it is the one that the ticket was signed for.
 fn checked(bytes: &[u8], hash: &[u8; 32]) -> Result<Launch, Refused> {
     let wrong = |text: &str| (LaunchError::Request, text.to_owned());
@@ -285,27 +327,41 @@ struct User {
     pam: Option<pam::Holder>,
 }
 
-fn become_somebody(who: &Who<'_>, init: &Init) -> Result<User, String> {
+/// Looks the account up and becomes it; `as_root` is done in between.
+///
+/// # Errors
+/// A line for people, and the cause that it has in the outcome of a job.
+fn become_somebody(
+    who: &Who<'_>,
+    init: &Init,
+    as_root: impl FnOnce(&Account),
+) -> Result<User, (Cause, String)> {
     let host = who.host;
-    let account = account::look_up(who.login, host, who.uid_min, who.allow_root)?;
+    let account = account::look_up(who.login, host, who.uid_min, who.allow_root)
+        .map_err(|text| (Cause::Account, text))?;
     let (pam, pam_env) = if who.pam {
         let (holder, env) = pam::open(who.login, who.ruser, who.rhost)
-            .map_err(|e| format!("PAM on {host} refuses {}: {e}", who.login))?;
+            .map_err(|e| (Cause::Pam, format!("PAM on {host} refuses {}: {e}", who.login)))?;
         (Some(holder), env)
     } else {
         (None, Vec::new())
     };
+    as_root(&account);
     if nix::unistd::Uid::effective().is_root() {
         let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
         init.tell(&ToInit::Become { uid, gid, groups }, None)
-            .map_err(|e| format!("the session's init process on {host} is gone: {e}"))?;
+            .map_err(|e| {
+                let text = format!("the session's init process on {host} is gone: {e}");
+                (Cause::Internal, text)
+            })?;
     }
     account::become_user(&account).map_err(|e| {
-        format!(
+        let text = format!(
             "the session on {host} could not become {}: {}",
             who.login,
             e.desc()
-        )
+        );
+        (Cause::Account, text)
     })?;
     Ok(User {
         account,

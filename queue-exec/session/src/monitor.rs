@@ -13,7 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long to wait between two attempts to find a new monitor.
-const RETRY: Duration = Duration::from_millis(500);
+pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
 /// What came from the monitor.
 pub(crate) enum News {
@@ -30,6 +30,38 @@ pub(crate) enum News {
     Seen(Vec<Seen>),
     /// Nothing that matters.
     Nothing,
+}
+
+/// What came of an attempt to be taken back.
+pub(crate) enum Adopted {
+    /// This monitor has us.
+    By(OwnedFd),
+    /// There is one, and it does not want us.
+    Denied,
+    /// There is none, or it does not answer.
+    Nobody,
+}
+
+/// Looks for a monitor and asks to be taken back.
+pub(crate) fn adopt(path: &str, nonce: Nonce) -> Adopted {
+    let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let Ok(fd) = socket(kind.0, kind.1, kind.2, None) else {
+        return Adopted::Nobody;
+    };
+    let Ok(address) = UnixAddr::new(path) else {
+        return Adopted::Nobody;
+    };
+    if connect(fd.as_raw_fd(), &address).is_err() {
+        return Adopted::Nobody;
+    }
+    // A monitor that just started answers at once; one that hangs must not hang us.
+    let limit = nix::sys::time::TimeVal::new(1, 0);
+    let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::ReceiveTimeout, &limit);
+    match client::ask(fd.as_fd(), &Request::Adopt { nonce }, None) {
+        Ok(Reply::Done) => Adopted::By(fd),
+        Ok(_) => Adopted::Denied,
+        Err(_) => Adopted::Nobody,
+    }
 }
 
 /// The monitor, present or not.
@@ -117,27 +149,7 @@ impl Monitor {
             return;
         }
         self.retry_at = Instant::now() + RETRY;
-        let Ok(fd) = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        ) else {
-            return;
-        };
-        let Ok(address) = UnixAddr::new(self.path.as_str()) else {
-            return;
-        };
-        if connect(fd.as_raw_fd(), &address).is_err() {
-            return;
-        }
-        // A monitor that just started answers at once; one that hangs must not hang us.
-        let limit = nix::sys::time::TimeVal::new(1, 0);
-        let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::ReceiveTimeout, &limit);
-        if matches!(
-            client::ask(fd.as_fd(), &Request::Adopt { nonce: self.nonce }, None),
-            Ok(Reply::Done)
-        ) {
+        if let Adopted::By(fd) = adopt(&self.path, self.nonce) {
             self.fd = Some(fd);
             if let Some(leave) = self.ended {
                 self.tell(&FromSession::Ended { leave });
