@@ -361,7 +361,7 @@ pub(super) fn drained(d: &Drain, host: &str) -> String {
 }
 
 /// A time as people read it: `2025-03-04 10:11 UTC`.
-fn utc(seconds: u64) -> String {
+pub(super) fn utc(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Civil date by the calendar's period of 400 years, each beginning on a first of March.
     let z = days + 719_468;
