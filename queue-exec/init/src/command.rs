@@ -285,10 +285,8 @@ fn exec(program: &mut Program) -> Failure {
         let file = program.files[i].as_ptr();
         // Asking is cheaper than an attempt, and most directories do not have it.
         // SAFETY: a valid C string.
-        if searched
-            && unsafe { libc::access(file, libc::F_OK) } != 0
-            && matches!(Errno::last(), Errno::ENOENT | Errno::ENOTDIR)
-        {
+        let missing = searched && unsafe { libc::access(file, libc::F_OK) } != 0;
+        if missing && matches!(Errno::last(), Errno::ENOENT | Errno::ENOTDIR) {
             continue;
         }
         match exec_file(file, program) {

@@ -383,9 +383,9 @@ impl Pump {
         })
     }
 
-    /// Hands over what is to be moved.
-    pub(crate) fn give(&self, output: Output) -> Result<(), Output> {
-        self.work.send(output).map_err(|e| e.0)
+    /// Hands over what is to be moved; gives it back if the thread is gone.
+    pub(crate) fn give(&self, output: Output) -> Option<Output> {
+        self.work.send(output).err().map(|e| e.0)
     }
 
     /// For the poll: it is given back.

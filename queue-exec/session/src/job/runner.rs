@@ -624,7 +624,7 @@ impl Runner {
             self.pump = Pump::start().ok();
         }
         job.output = match &self.pump {
-            Some(p) => p.give(output).map_or_else(Moving::Here, |()| Moving::Away),
+            Some(p) => p.give(output).map_or(Moving::Away, Moving::Here),
             // No thread: it waits in the pipe, and comes when there is one, or in the end.
             None => {
                 job.window = Some(Instant::now() + GRACE);
