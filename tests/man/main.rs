@@ -2,7 +2,7 @@
 //! `queued.toml`, words of `exec.conf`. What the pages say *about* them is for people to check.
 
 use anyhow::{Context, Result, ensure};
-use queue_front::options::{LATER, LAUNCH, Opt, QSH, RSH};
+use queue_front::options::{BATCH, LATER, LAUNCH, Opt, QSH, RSH};
 use queue_front::verbs::table::VERBS;
 use std::collections::BTreeSet;
 use std::fs;
@@ -117,7 +117,7 @@ fn words(list: &[&str]) -> Words {
 #[test]
 fn queue_1() -> Result<()> {
     let page = options_of_page(&page("queue.1")?);
-    let mut table = options_of_tables(&[LAUNCH, RSH]);
+    let mut table = options_of_tables(&[LAUNCH, BATCH, RSH]);
     table.extend(VERBS.iter().flat_map(|v| options_of_tables(&[v.options])));
     // The shell form's own.
     table.insert("-c".into());
@@ -151,10 +151,10 @@ fn qsh_1() -> Result<()> {
 #[test]
 fn help_of_queue_names_what_its_parser_knows() -> Result<()> {
     let shown = options_of_help(&help("queue", &[])?);
-    for o in options_of_tables(&[LAUNCH]) {
+    for o in options_of_tables(&[LAUNCH, BATCH]) {
         assert!(shown.contains(&o), "{o} is not in queue --help");
     }
-    let known = options_of_tables(&[LAUNCH, LATER, RSH, QSH]);
+    let known = options_of_tables(&[LAUNCH, BATCH, LATER, RSH, QSH]);
     assert!(shown.difference(&known).all(|o| o == "-c"), "{shown:?}");
     Ok(())
 }
