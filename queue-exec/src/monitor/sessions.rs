@@ -287,10 +287,16 @@ impl Monitor {
                 .filter(|p| tree::alive(*p))
                 .and_then(|p| tree::open(p.0, Some(p.1)));
             let id = self.new_id();
+            let job = r.runner.then(|| self.jobs.found(r.process, id)).flatten();
             match pidfd {
+                // It has nothing to do, or nothing that is known.
+                Some(pidfd) if r.runner && job.is_none() => {
+                    tree::kill_fd(&pidfd);
+                    let tops = [&[r.process], &r.children[..]].concat();
+                    self.clean(Task::All, cgroup, tops, Some(nonce), None);
+                }
                 Some(pidfd) if self.events.add(pidfd.as_fd(), Source::Death(id)).is_ok() => {
                     let phase = if r.runner {
-                        let job = self.jobs.found(r.process, id);
                         Phase::Runner(Box::new(Runner::found(r.about, job)))
                     } else {
                         Phase::Live {
@@ -313,8 +319,8 @@ impl Monitor {
                     self.set_deadline(id, ADOPT_WITHIN);
                 }
                 _ => {
-                    let job = self.jobs.found(r.process, id).map(|key| (key, Vec::new()));
-                    self.clean(Task::All, cgroup, r.children, Some(nonce), job);
+                    let attempt = job.map(|key| (key, Vec::new()));
+                    self.clean(Task::All, cgroup, r.children, Some(nonce), attempt);
                 }
             }
         }

@@ -27,6 +27,8 @@ struct Runner {
     last: Option<FromRunner>,
     /// A process of the job.
     child: Option<Child>,
+    /// What it was told meanwhile.
+    heard: String,
 }
 
 pub(crate) fn run(monitor: OwnedFd, hired: Hired) {
@@ -36,6 +38,7 @@ pub(crate) fn run(monitor: OwnedFd, hired: Hired) {
         job: None,
         last: None,
         child: None,
+        heard: String::new(),
     };
     r.say(&FromSession::Running);
     let mut packet = vec![0; PACKET_MAX];
@@ -146,10 +149,13 @@ impl Runner {
                         self.over(key, text, true);
                     }
                     (_, 0) => self.over(key, text, false),
-                    (_, n) => self.started(key, &format!("signal {n}")),
+                    (_, n) => self.heard.push_str(&format!(", signal {n}")),
                 }
             }
-            ToRunner::Lease { key, lease } => self.started(key, &format!("lease {lease}")),
+            ToRunner::Lease { key, lease } => {
+                assert!(self.job.as_ref().is_some_and(|(k, ..)| *k == key));
+                self.heard.push_str(&format!(", lease {lease}"));
+            }
             ToRunner::Deliver { job, run, from } => match from.as_str() {
                 "dies" => return false,
                 _ => {
@@ -174,7 +180,7 @@ impl Runner {
 
     fn over(&mut self, key: JobKey, text: String, last: bool) {
         self.job = None;
-        let outcome = text.into_bytes();
+        let outcome = format!("{text}{}", std::mem::take(&mut self.heard)).into_bytes();
         self.tell(FromRunner::Ended { key, outcome, last });
     }
 

@@ -17,6 +17,8 @@ const TREE_AFTER: Duration = Duration::from_secs(15);
 const SESSION_AFTER: Duration = Duration::from_secs(5);
 /// A session ends its tree when the lease is over; we do if it does not within this, in milliseconds.
 const LEASE_SLACK: u64 = 5000;
+/// Number of that cause, as sessions and leaders count them.
+const CAUSE_LEASE: u8 = 12;
 /// Attempts that are here at a time, ended ones included. The daemon's queue of events has room for them.
 const ATTEMPTS_MAX: usize = 8000;
 /// A session that was taken back says within this how far its job is.
@@ -271,19 +273,19 @@ impl Monitor {
         match m {
             FromRunner::Started { key, running } if of(key) => {
                 self.heard_of(id);
-                let known = self.jobs.journal.get(key).map(|a| &a.running);
-                if !running.is_empty() && known.is_some_and(|r| *r != running) {
+                let first = self.jobs.journal.get(key).is_some_and(|a| a.running.is_empty());
+                if !running.is_empty() && first {
                     self.jobs.journal.started(key, running);
                     if let Some(event) = self.started(key) {
                         self.tell_watchers(&Reply::Job(event));
                     }
                 }
             }
-            FromRunner::Stopped { key, stopped } if of(key) => {
-                if self.jobs.journal.get(key).is_some_and(|a| a.stopped != stopped) {
-                    self.jobs.journal.stopped(key, stopped);
-                    self.tell_watchers(&Reply::Job(JobReply::Stopped { key, stopped }));
-                }
+            FromRunner::Stopped { key, stopped }
+                if of(key) && self.jobs.journal.get(key).is_some_and(|a| a.stopped != stopped) =>
+            {
+                self.jobs.journal.stopped(key, stopped);
+                self.tell_watchers(&Reply::Job(JobReply::Stopped { key, stopped }));
             }
             FromRunner::Ended { key, outcome, last } if of(key) => {
                 self.heard_of(id);
@@ -411,7 +413,7 @@ impl Monitor {
         let Some(key) = r.job() else { return };
         if r.ending.is_none() && r.lease != 0 && r.lease.saturating_add(LEASE_SLACK) <= boottime_ms() {
             r.ending = Some(Ending {
-                cause: 0,
+                cause: CAUSE_LEASE,
                 text: "its lease is over".to_owned(),
                 tree_at: now,
                 session_at: now + SESSION_AFTER,
