@@ -14,6 +14,7 @@ use libqueue::wire::job::{
 };
 use prost::Message as _;
 use queue_exec::warrant::Warrant;
+use std::collections::BTreeMap;
 
 /// Classes that are always there.
 const BUILT_IN: [&str; 2] = ["wait", "now"];
@@ -147,17 +148,25 @@ impl Leader {
 
     /// What a job waits for may have ended before it came.
     pub(super) fn judge_past(&mut self, id: u64, out: &mut Vec<LeaderEffect>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get(&id) else { return };
         if job.row.after.is_empty() {
             return;
         }
+        // One that has ended may still be there because of an attempt that was given up.
+        let state_of = |before: u64| self.over.state(before).or_else(|| self.jobs.get(&before)?.ended);
+        let states: BTreeMap<u64, State> = job
+            .row
+            .after
+            .iter()
+            .filter_map(|(b, _)| Some((*b, state_of(*b)?)))
+            .collect();
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let wall = self.clock.wall;
         let was = job.blocked(wall);
         let mut bad = None;
         let mut past = Vec::new();
-        let over = &self.over;
         job.row.after.retain(|(before, how)| {
-            let Some(state) = over.state(*before) else {
+            let Some(state) = states.get(before).copied() else {
                 return true;
             };
             bad = bad.take().or_else(|| hinders(*before, *how, state));
