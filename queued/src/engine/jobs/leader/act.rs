@@ -504,6 +504,14 @@ impl Leader {
             self.remove(id);
         } else {
             self.delete_ended(id);
+            // Who waits for it has nothing to wait for any more.
+            self.changes.push(super::Change {
+                job: id,
+                task: 0,
+                before: State::Unknown,
+                after: State::Unknown,
+                attempt: 0,
+            });
         }
         self.over.set(id, DELETED);
         self.drop_deliveries(id, out);
