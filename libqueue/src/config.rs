@@ -7,7 +7,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+mod mail;
 mod values;
+
+pub use mail::{Mail, Tls};
 
 /// Port of the daemon if nothing else is said.
 pub const PORT: u16 = 7838;
@@ -73,6 +76,8 @@ pub struct Config {
     pub operators: Operators,
     /// Whether the authority's host says on the LAN where it is (mDNS), for tokens without an address.
     pub mdns: bool,
+    /// Whether and how this host sends letters about batch jobs.
+    pub mail: Mail,
 }
 
 /// Value of one key of `[resources]`.
@@ -128,6 +133,7 @@ impl Default for Config {
             disk_path: PathBuf::from("/tmp"),
             operators: Operators::default(),
             mdns: true,
+            mail: Mail::default(),
         }
     }
 }
@@ -210,7 +216,10 @@ impl Config {
                 return Err(key(name, format!("{name} must be one word")));
             }
         }
-        Ok(c)
+        match c.mail.wrong() {
+            Some((name, said)) => Err(key(name, said)),
+            None => Ok(c),
+        }
     }
 
     /// What is wrong with the value of a top-level key, found by whoever knows more than this file does.

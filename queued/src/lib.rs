@@ -24,6 +24,7 @@ mod gossip;
 mod handler;
 mod identity;
 mod listen;
+mod mail;
 mod mesh;
 mod name;
 mod notify;

@@ -106,6 +106,28 @@ fn values(c: &Config, file: &Path, faults: &mut Vec<String>) {
             wrong("operators", format!("operators: there is no {what} {plain} here"));
         }
     }
+    if c.mail.enabled {
+        if let Some(program) = c.mail.sendmail.as_deref().filter(|p| !p.is_file()) {
+            wrong(
+                "sendmail",
+                format!("sendmail: there is no program {}", program.display()),
+            );
+        }
+        if let Some(secret) = c.mail.password_file.as_deref() {
+            let said = match fs::metadata(secret) {
+                Err(e) => Some(format!("password-file: {}: {e}", secret.display())),
+                Ok(m) if m.mode() & 0o077 != 0 => Some(format!(
+                    "password-file: others may read {} (mode {:04o}): chmod 600 it",
+                    secret.display(),
+                    m.mode() & 0o7777
+                )),
+                Ok(_) => None,
+            };
+            if let Some(said) = said {
+                wrong("password-file", said);
+            }
+        }
+    }
     // queue-exec reads this key itself, and has rules of its own about whose file it believes.
     if !c.operators.names().is_empty()
         && let Err(e) = Operators::load(file)
