@@ -2,6 +2,7 @@
 
 use crate::engine::jobs::leader::Leader;
 use crate::engine::jobs::leader::table::{Job, Stage, range_len};
+use crate::engine::jobs::select::glob;
 use crate::engine::jobs::types::Asker;
 use libqueue::wire::job::{IdRange, Key, Selection, TaskRange};
 use std::collections::BTreeMap;
@@ -199,7 +200,7 @@ impl Leader {
 /// Whether a job is as it should be, as far as all its tasks have it in common.
 fn matches(which: &Selection, user: &str, job: &Job) -> bool {
     let plan = &job.row.plan;
-    let pattern = |p: &str, t: &str| p.is_empty() || like(p, t);
+    let pattern = |p: &str, t: &str| p.is_empty() || glob(p, t);
     (user.is_empty() || user == job.row.owner)
         && pattern(&which.name, &plan.name)
         && pattern(&which.group, &plan.group)
@@ -208,60 +209,5 @@ fn matches(which: &Selection, user: &str, job: &Job) -> bool {
             || which
                 .words
                 .iter()
-                .any(|w| like(w, &plan.name) || like(w, &plan.group)))
-}
-
-/// Whether a text is like a pattern in which `*` is any text and `?` any character.
-fn like(pattern: &str, text: &str) -> bool {
-    let (p, t) = (pattern.as_bytes(), text.as_bytes());
-    let (mut i, mut j, mut star) = (0, 0, None);
-    while j < t.len() {
-        match p.get(i) {
-            Some(b'*') => {
-                star = Some((i, j));
-                i += 1;
-            }
-            Some(b'?') => {
-                // A character may have several bytes.
-                i += 1;
-                j += 1;
-                while j < t.len() && !text.is_char_boundary(j) {
-                    j += 1;
-                }
-            }
-            Some(c) if *c == t[j] => {
-                i += 1;
-                j += 1;
-            }
-            _ => match &mut star {
-                Some((s, from)) => {
-                    *from += 1;
-                    (i, j) = (*s + 1, *from);
-                }
-                None => return false,
-            },
-        }
-    }
-    p[i..].iter().all(|c| *c == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::like;
-
-    #[test]
-    fn patterns() {
-        for (p, t) in [
-            ("*", ""),
-            ("a*c", "abbc"),
-            ("?b*", "äbc"),
-            ("*.fa", "x.fa.fa"),
-            ("", ""),
-        ] {
-            assert!(like(p, t), "{p} {t}");
-        }
-        for (p, t) in [("a", ""), ("a*c", "abd"), ("?", "ab"), ("", "a"), ("*a?", "a")] {
-            assert!(!like(p, t), "{p} {t}");
-        }
-    }
+                .any(|w| glob(w, &plan.name) || glob(w, &plan.group)))
 }
