@@ -24,10 +24,10 @@ use queue_exec::state::unix_now;
 use queue_exec::warrant::Warrant;
 use runners::{Wanted, What};
 use std::collections::{HashMap, VecDeque};
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 /// Everything about jobs.
@@ -41,8 +41,8 @@ pub(super) struct Jobs {
     idle: VecDeque<u32>,
     idle_max: usize,
     idle_timer: bool,
-    /// Jobs that wait for a session process, since when.
-    waiting: VecDeque<(Wanted, Instant)>,
+    /// Jobs that wait for a session process.
+    waiting: VecDeque<Wanted>,
 }
 
 impl Jobs {
@@ -50,7 +50,10 @@ impl Jobs {
     pub(super) fn load(layout: &Layout, boot: &str) -> Self {
         let spool = layout.spool();
         // Users have to get to their own directories in it, and see no others.
-        match DirBuilder::new().mode(0o711).create(&spool) {
+        let made = DirBuilder::new()
+            .create(&spool)
+            .and_then(|()| fs::set_permissions(&spool, Permissions::from_mode(0o711)));
+        match made {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 log!(
                     "{}: {e}: output cannot be brought home from here",
@@ -147,6 +150,7 @@ impl Monitor {
                 Ok((checked, run, what)) => self.place(Wanted {
                     conn,
                     request,
+                    since: Instant::now(),
                     checked,
                     run,
                     what,

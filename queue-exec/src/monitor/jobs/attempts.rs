@@ -60,6 +60,7 @@ impl Monitor {
             Ok((checked, run, what)) => self.place(Wanted {
                 conn,
                 request,
+                since: Instant::now(),
                 checked,
                 run,
                 what,
@@ -84,7 +85,7 @@ impl Monitor {
         let checked = self.check_run(&asked.warrant, &asked.source_cert, &run)?;
         let waits =
             |what: &What| matches!(what, What::Job { key: k, .. } if (k.job, k.task) == (key.job, key.task));
-        if self.jobs.journal.seen(key) || self.jobs.waiting.iter().any(|(w, _)| waits(&w.what)) {
+        if self.jobs.journal.seen(key) || self.jobs.waiting.iter().any(|w| waits(&w.what)) {
             let text = format!("{}, or a newer one, was here before", name(key));
             return Err((Refusal::Denied, text));
         }
@@ -145,8 +146,8 @@ impl Monitor {
         let Some(&id) = self.jobs.running.get(&key) else {
             let waits = |w: &Wanted| matches!(w.what, What::Job { key: k, .. } if k == key);
             if signal == 0
-                && let Some(at) = self.jobs.waiting.iter().position(|(w, _)| waits(w))
-                && let Some((w, _)) = self.jobs.waiting.remove(at)
+                && let Some(at) = self.jobs.waiting.iter().position(waits)
+                && let Some(w) = self.jobs.waiting.remove(at)
             {
                 self.park(w.conn, false);
                 self.refuse(w.conn, w.request, Refusal::Busy, "it was ended before it began");

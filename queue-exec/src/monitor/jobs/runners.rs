@@ -79,6 +79,7 @@ pub(super) struct Ending {
 pub(super) struct Wanted {
     pub(super) conn: u32,
     pub(super) request: u32,
+    pub(super) since: Instant,
     pub(super) checked: Rc<Checked>,
     pub(super) run: Run,
     pub(super) what: What,
@@ -169,19 +170,20 @@ impl Monitor {
     }
 
     fn wait_for_runner(&mut self, wanted: Wanted) {
-        if self.jobs.waiting.len() >= WAITING_MAX || self.pool_fails() {
+        let full = self.jobs.waiting.len() >= WAITING_MAX || wanted.since.elapsed() >= WAIT_MAX;
+        if full || self.pool_fails() {
             let text = "no session process is to be had here at the moment: try again, or another host";
             return self.refuse(wanted.conn, wanted.request, Refusal::Busy, text);
         }
         self.park(wanted.conn, true);
-        self.jobs.waiting.push_back((wanted, Instant::now()));
+        self.jobs.waiting.push_back(wanted);
         self.events.after(WAIT_MAX, Timer::Starts);
         self.fill_pool();
     }
 
     /// A session is ready: the first job that waits gets it.
     pub(in crate::monitor) fn hire_for_first(&mut self, id: u32) -> bool {
-        while let Some((wanted, _)) = self.jobs.waiting.pop_front() {
+        while let Some(wanted) = self.jobs.waiting.pop_front() {
             self.park(wanted.conn, false);
             // Whoever asked and has gone was told nothing: he may ask again, of another attempt.
             if self.conns.contains_key(&wanted.conn) {
@@ -198,9 +200,9 @@ impl Monitor {
             .jobs
             .waiting
             .front()
-            .is_some_and(|(_, since)| all || since.elapsed() >= WAIT_MAX)
+            .is_some_and(|w| all || w.since.elapsed() >= WAIT_MAX)
         {
-            if let Some((w, _)) = self.jobs.waiting.pop_front() {
+            if let Some(w) = self.jobs.waiting.pop_front() {
                 self.park(w.conn, false);
                 self.refuse(w.conn, w.request, Refusal::Busy, text);
             }
@@ -210,6 +212,7 @@ impl Monitor {
     /// Makes a runner of a warm session. If it has just died, the job waits for the next one.
     fn hire(&mut self, id: u32, wanted: Wanted) {
         let Ok(me) = self.trust.identity() else {
+            self.pool.warm.push_front(id);
             let text = "this host has lost its keys";
             return self.refuse(wanted.conn, wanted.request, Refusal::NotReady, text);
         };
@@ -270,6 +273,7 @@ impl Monitor {
         let Wanted {
             conn,
             request,
+            since,
             checked,
             run,
             what,
@@ -334,6 +338,7 @@ impl Monitor {
                     self.place(Wanted {
                         conn,
                         request,
+                        since,
                         checked,
                         run,
                         what,
@@ -382,8 +387,8 @@ impl Monitor {
                 .jobs
                 .waiting
                 .iter()
-                .position(|(w, _)| matches!(w.what, What::Job { .. }) && r.fits(&w.checked, &identity))
-            && let Some((wanted, _)) = self.jobs.waiting.remove(at)
+                .position(|w| matches!(w.what, What::Job { .. }) && r.fits(&w.checked, &identity))
+            && let Some(wanted) = self.jobs.waiting.remove(at)
         {
             self.park(wanted.conn, false);
             return self.give(id, wanted);
