@@ -51,6 +51,10 @@ impl Leader {
         let Some(job) = self.jobs.get(&id) else { return };
         let ready = job.ready(wall);
         if ready == 0 {
+            if job.row.plan.at_ms > wall {
+                // Its time had come, and the wall clock was set back.
+                self.at.insert((job.row.plan.at_ms, id));
+            }
             return self.withdraw(id);
         }
         if !self.enter(id) {
@@ -92,6 +96,7 @@ impl Leader {
             if let Some(job) = self.jobs.get_mut(&pick.job) {
                 job.put = 0;
             }
+            self.dirty.insert(pick.job);
             return self.sched.take_out(pick.job);
         };
         if self.has_units(job) {
@@ -128,10 +133,12 @@ impl Leader {
             0
         };
         let need = job.need();
+        let params = params(job, index, host);
+        let last = params.last;
         let attempt = Attempt {
             key: Some(key),
             need: Some(need.clone()),
-            params: Some(params(job, index, host)),
+            params: Some(params),
             lease_ms,
             parent: plan.parent,
         };
@@ -178,6 +185,7 @@ impl Leader {
             lost: false,
             lease_until: if lease_ms > 0 { clock.boot + lease_ms } else { 0 },
             lent,
+            last,
         };
         self.live.insert(key, live);
         self.take_units(id);
