@@ -3,7 +3,7 @@
 use super::leader::Leader;
 use super::leader::table::{Job, Stage};
 use super::types::Asker;
-use libqueue::wire::job::{IdRange, Selection, State, TaskRange};
+use libqueue::wire::job::{IdRange, Selection, TaskRange};
 
 /// A job, or some of its tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,11 +173,6 @@ impl Leader {
 fn is_narrow(which: &Selection) -> bool {
     let texts = [&which.user, &which.name, &which.group, &which.class, &which.host];
     texts.iter().any(|t| !t.is_empty()) || !which.words.is_empty() || !which.states.is_empty()
-}
-
-/// Whether a state is meant; none named: all are.
-pub(super) fn wants(which: &Selection, state: State) -> bool {
-    which.states.is_empty() || which.states.contains(&(state as i32))
 }
 
 /// Whether a text is as the pattern says: `*` is anything, `?` one character.

@@ -4,6 +4,7 @@
 //! For a job and a host there is one delivery at a time. What ends while it is under way goes with the next one;
 //! while an array runs there is one each ten seconds.
 
+use super::table::Live;
 use super::{Leader, LeaderEffect, Timer, log};
 use crate::engine::types::Level;
 use crate::store::{DeliveryRow, Op};
@@ -182,15 +183,18 @@ impl Leader {
     }
 
     /// An attempt has ended: whether its host saw the directory of the submission.
-    pub(super) fn at_home(&mut self, id: u64, host: &str, outcome: &Outcome, out: &mut Vec<LeaderEffect>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let wrote = !outcome.output.is_empty() && !outcome.spooled;
-        if !wrote || job.row.submit_host == host || job.row.home_hosts.iter().any(|h| h == host) {
+    pub(super) fn at_home(&mut self, live: &Live, outcome: &Outcome, out: &mut Vec<LeaderEffect>) {
+        let Some(job) = self.jobs.get_mut(&live.row.key.job) else {
             return;
-        }
+        };
+        let host = &live.row.host;
+        let wrote = !outcome.output.is_empty() && !outcome.spooled;
+        let known = job.row.submit_host == *host || job.row.home_hosts.iter().any(|h| h == host);
+        // A session that sees the directory removes the file when it starts, if it was told to.
+        job.file_gone |= live.last && outcome.started_ms > 0 && (known || wrote);
         // Only who was found to see it by the file that was made for that counts.
-        if job.row.home_hosts.first() == Some(&job.row.submit_host) {
-            job.row.home_hosts.push(host.to_owned());
+        if wrote && !known && job.row.home_hosts.first() == Some(&job.row.submit_host) {
+            job.row.home_hosts.push(host.clone());
             out.push(LeaderEffect::Store(Op::Row(Box::new(job.row.clone()))));
         }
     }
@@ -198,7 +202,7 @@ impl Leader {
     /// All tasks of a job are over: what is still out is fetched now, and the file that was made for it is removed.
     pub(super) fn home_at_end(&mut self, id: u64, out: &mut Vec<LeaderEffect>) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let made = job.row.home_hosts.first() == Some(&job.row.submit_host);
+        let made = job.row.home_hosts.first() == Some(&job.row.submit_host) && !job.file_gone;
         let from = (id, String::new())..=(id, char::MAX.to_string());
         let numbers: Vec<u64> = self.home.by.range(from).map(|(_, n)| *n).collect();
         let none = numbers.is_empty();

@@ -61,11 +61,10 @@ impl Leader {
         if let Some(link) = &mut state.link {
             link.complete = complete;
         }
-        if complete {
-            state.away = None;
-            state.lost = false;
-        } else if state.away.is_none() {
-            state.away = Some(boot);
+        // What it does not name may still be lost: it has as long as any other to name it.
+        state.lost = false;
+        state.away = (!complete).then_some(boot);
+        if !complete {
             self.timer(boot + super::lost::AWAY, Timer::Away(host.to_owned()));
         }
         out.push(LeaderEffect::Send {

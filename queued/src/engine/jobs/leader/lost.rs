@@ -64,8 +64,7 @@ impl Leader {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
-        live.lost = true;
-        if live.old {
+        if std::mem::replace(&mut live.lost, true) || live.old {
             return;
         }
         if live.kill.is_some() {

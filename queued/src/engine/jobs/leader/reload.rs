@@ -1,7 +1,7 @@
 //! A new leader takes over what the store has. Attempts that have not ended are taken to be on their hosts until
 //! those say otherwise, or are lost; leases are taken to have been extended a moment ago.
 
-use super::table::{DELETED, Gate, HostState, Live, Phase, Stage};
+use super::table::{DELETED, Gate, Live, Phase, Stage};
 use super::{Leader, LeaderEffect, Timer};
 use crate::engine::jobs::post::Post;
 use crate::store::{AttemptRow, Loaded, TaskRow};
@@ -116,10 +116,7 @@ impl Leader {
             job.tasks.extra_mut(index).attempt = key.attempt;
             job.tasks.set(index, super::hosts::stage_of(phase));
         }
-        let host = self
-            .hosts
-            .entry(row.host.clone())
-            .or_insert_with(HostState::default);
+        let host = self.hosts.entry(row.host.clone()).or_default();
         if host.away.is_none() {
             host.away = Some(clock.boot);
             self.timers
@@ -147,6 +144,7 @@ impl Leader {
             kill: None,
             lost: false,
             lent: None,
+            last: false,
         };
         self.live.insert(key, live);
         self.take_units(key.job);

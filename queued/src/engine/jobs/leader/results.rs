@@ -119,7 +119,7 @@ impl Leader {
         if !live.old {
             self.decide(key, index, outcome, &live, then);
         }
-        self.at_home(key.job, &host, outcome, out);
+        self.at_home(&live, outcome, out);
         let Some(job) = self.jobs.get(&key.job) else {
             return;
         };

@@ -2,7 +2,7 @@
 //! twice, it is answered twice and kept once: its number, which its host gave it, is what it is known by.
 
 use super::after::hinders;
-use super::table::{Gate, Job, range_len};
+use super::table::{Job, range_len};
 use super::{Change, Leader, LeaderEffect};
 use crate::engine::jobs::post::EventKind;
 use crate::engine::jobs::types::Asker;
@@ -126,10 +126,8 @@ impl Leader {
         if row.plan.at_ms > self.clock.wall {
             self.at.insert((row.plan.at_ms, id));
         }
-        if let Some(parent) = row.plan.parent {
-            if self.live.contains_key(&parent) {
-                self.children.entry(parent).or_default().jobs.insert(id);
-            }
+        if let Some(parent) = row.plan.parent.filter(|p| self.live.contains_key(p)) {
+            self.children.entry(parent).or_default().jobs.insert(id);
         }
         if !row.identity.is_empty() {
             self.identities.insert(row.identity.clone(), (id, 0));
@@ -361,11 +359,6 @@ impl Leader {
             return Err(format!("it cannot wait for more than {AFTER_MAX} jobs"));
         }
         Ok(found)
-    }
-
-    /// Whether a limit has units that somebody set.
-    pub(super) fn limit_total(&self, name: &str) -> Option<u32> {
-        self.limits.gates.get(&Gate::Limit(name.to_owned()))?.total
     }
 }
 

@@ -356,6 +356,8 @@ pub(crate) struct Job {
     pub put: u32,
     /// Nothing of it runs or will, unless somebody acts: it does not count in its group.
     pub quiet: bool,
+    /// The file by which hosts see the directory of the submission is gone.
+    pub file_gone: bool,
     /// Connections over which its run went.
     pub sent_to: Vec<u64>,
     /// All its tasks are over; who waits for it was told how.
@@ -375,6 +377,7 @@ impl Job {
             admitted: false,
             put: 0,
             quiet: true,
+            file_gone: false,
             sent_to: Vec::new(),
             ended: None,
         }
@@ -543,6 +546,8 @@ pub(crate) struct Live {
     pub lease_until: u64,
     /// It runs in this one's slot.
     pub lent: Option<Key>,
+    /// It was told to remove the file by which hosts see the directory of the submission.
+    pub last: bool,
 }
 
 /// Jobs that an attempt submitted and waits for.

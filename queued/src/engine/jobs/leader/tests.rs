@@ -13,6 +13,7 @@ use libqueue::wire::{Empty, Facts, Need};
 
 mod acts;
 mod deps;
+mod home;
 mod life;
 mod limits;
 mod lost;
