@@ -105,7 +105,7 @@ impl Mail {
         if self
             .operator
             .as_ref()
-            .is_some_and(|o| !address(o) && !(word(o) && !o.contains('@')))
+            .is_some_and(|o| !address(o) && (!word(o) || o.contains('@')))
         {
             return bad("operator", "use NAME@DOMAIN, or an account's name");
         }

@@ -1,15 +1,17 @@
 //! What the effects of the two engines do: each one here, in the order in which the gates let them out.
 
+use super::Input;
 use super::runs::Lack;
 use super::task::{Link, Local, Task, Waiting};
 use crate::driver::Event as DriverEvent;
 use crate::engine::jobs::types::{AgentEffect, AgentInput, LeaderEffect, LeaderInput};
 use crate::engine::types::{AskId, Level};
 use crate::exec::JobAsk;
+use crate::mail::MailRoom;
 use libqueue::wire::SessionNote;
 use libqueue::wire::job::{
-    Attempt, Cause, Deliver, Dispatch, Down, FRAME_MAX, JobReply, JobRun, Key, KillAttempt, Letter, Mailed,
-    Up, down, up,
+    Attempt, Cause, Deliver, Dispatch, Down, FRAME_MAX, JobReply, JobRun, Key, KillAttempt, Letter, Up, down,
+    up,
 };
 use prost::Message as _;
 use queue_exec::protocol::{JobKey, JobRequest, KEYS_MAX, RUN_INLINE_MAX};
@@ -190,17 +192,21 @@ impl Task {
         self.exec.job(request, fd, JobAsk::Deliver(number));
     }
 
+    /// How letters leave this host.
+    fn mail_room(&self) -> MailRoom {
+        let context = self.driver.context();
+        MailRoom::new(&context.config.mail, &self.host, &context.identity.cluster.name)
+    }
+
     /// Whether this host can send mail may have changed.
     pub(super) fn mailer(&mut self) {
-        self.tell_agent(AgentInput::Mailer(false));
+        let able = self.mail_room().able();
+        self.tell_agent(AgentInput::Mailer(able));
     }
 
     fn mail(&mut self, letter: Letter) {
-        self.tell_agent(AgentInput::Mailed(Mailed {
-            number: letter.number,
-            failed: format!("{} cannot send mail", self.host),
-            hopeless: false,
-        }));
+        let (room, batch) = (self.mail_room(), self.batch.clone());
+        tokio::spawn(async move { batch.send(Input::Mailed(room.send(letter).await)) });
     }
 
     /// Outcomes that the leader has, many at once.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::engine::jobs::types::{Asker, Read};
 use libqueue::wire::job::{Block, JobRun, Letter, State, Submit, TaskRange, job_reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ pub(crate) struct MemoryStore {
     letters: BTreeMap<u64, Arc<Letter>>,
     deliveries: BTreeMap<u64, DeliveryRow>,
     delivered: BTreeMap<(u64, String), (DeliveryRow, String)>,
+    deleted: BTreeSet<u64>,
     /// The latest time that was written: there is no other clock here.
     now: u64,
 }
@@ -112,6 +113,7 @@ impl MemoryStore {
 
     fn delete(&mut self, job: u64) {
         self.jobs.remove(&job);
+        self.deleted.insert(job);
         self.runs.remove(&job);
         self.tasks.retain(|k, _| k.0 != job);
         self.flying.retain(|k, _| k.0 != job);
@@ -133,7 +135,7 @@ impl MemoryStore {
             .filter(|j| j.state != State::Unknown as i32)
     }
 
-    fn of<'a, V>(map: &'a BTreeMap<AttemptKey, V>, job: u64) -> impl Iterator<Item = &'a V> {
+    fn of<V>(map: &BTreeMap<AttemptKey, V>, job: u64) -> impl Iterator<Item = &V> {
         map.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, v)| v)
     }
 }
@@ -161,6 +163,9 @@ impl JobStore for MemoryStore {
             over: self
                 .over_rows()
                 .map(|j| (j.id, u8::try_from(j.state).unwrap_or(0)))
+                .chain(self.deleted.iter().map(|id| (*id, 0)))
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
                 .collect(),
             identities: self
                 .over_rows()

@@ -1,6 +1,5 @@
 //! What of batch jobs has to survive: the leader's store of jobs, attempts and results, and each host's spool of
 //! submissions that the leader does not have yet. Knows rows and disks; decides nothing.
-#![allow(dead_code, reason = "under construction")]
 
 #[cfg(test)]
 mod bench;
@@ -12,6 +11,7 @@ mod export;
 mod faults;
 mod filter;
 mod history;
+#[cfg(test)]
 pub(crate) mod memory;
 mod open;
 pub(crate) mod reader;
@@ -199,7 +199,7 @@ pub(crate) struct Loaded {
     pub tasks: Vec<TaskRow>,
     /// Attempts that have not ended.
     pub attempts: Vec<AttemptRow>,
-    /// Final states of jobs that are over: number, [`State`].
+    /// Final states of jobs that are over: number, [`State`]; 0: it was deleted.
     pub over: Vec<(u64, u8)>,
     /// Jobs that ended in the last day and have an identity: it, number, when.
     pub identities: Vec<(Vec<u8>, u64, u64)>,
@@ -235,6 +235,7 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// Keeps jobs. One conformance suite holds for all that implement it.
+#[allow(dead_code, reason = "the daemon reads beside the writer, with `reader`; simulations read here")]
 pub(crate) trait JobStore: Send {
     /// What is live.
     fn load(&mut self) -> Result<Loaded, StoreError>;

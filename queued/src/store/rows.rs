@@ -76,8 +76,11 @@ pub(super) fn set_flags(o: &mut Outcome, flags: i64) {
     o.cut = flags & 4 != 0;
 }
 
+/// Numbers with their names.
+type Names = Vec<(i32, &'static str)>;
+
 /// States and causes by number and name, as the views of the database show them.
-pub(super) fn names() -> (Vec<(i32, &'static str)>, Vec<(i32, &'static str)>) {
+pub(super) fn names() -> (Names, Names) {
     let states = (0..)
         .map_while(|n| State::try_from(n).ok())
         .map(|s| (s as i32, libqueue::job::state_name(s)));

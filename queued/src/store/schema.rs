@@ -58,6 +58,7 @@ CREATE TABLE delivery (
 CREATE TABLE delivered (
     job INTEGER NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL, failed TEXT NOT NULL,
     PRIMARY KEY (job, source)) WITHOUT ROWID;
+CREATE TABLE deleted (id INTEGER PRIMARY KEY);
 ";
 
 const SPOOL_1: &str = "

@@ -48,6 +48,7 @@ pub(super) struct Span {
 
 impl Span {
     /// Whether a time is in it.
+    #[cfg(test)]
     pub(super) fn has(&self, at: u64) -> bool {
         self.since <= at && at < self.until
     }

@@ -391,6 +391,8 @@ fn delete(c: &Connection, job: u64) -> rusqlite::Result<()> {
     ] {
         run(c, &format!("DELETE FROM {table} WHERE job = ?1"), [int(job)])?;
     }
+    // Its host may still have it in its spool: it must not come back.
+    run(c, "INSERT OR REPLACE INTO deleted VALUES (?1)", [int(job)])?;
     Ok(())
 }
 
@@ -453,6 +455,10 @@ fn load(conn: &mut Connection) -> rusqlite::Result<Loaded> {
     let sql = "SELECT id, state FROM job WHERE state <> 0 ORDER BY ended_ms DESC LIMIT ?1";
     select::each(c, sql, [int(OVER_MAX)], |r| {
         loaded.over.push((u(r, 0)?, r.get::<_, u8>(1)?));
+        Ok(true)
+    })?;
+    select::each(c, "SELECT id FROM deleted", [], |r| {
+        loaded.over.push((u(r, 0)?, 0));
         Ok(true)
     })?;
     loaded.over.sort_unstable();

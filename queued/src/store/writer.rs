@@ -131,10 +131,9 @@ mod tests {
         }
     }
 
-    fn told() -> (
-        Arc<Mutex<Vec<Result<u64, StoreError>>>>,
-        impl Fn(Result<u64, StoreError>) + Send,
-    ) {
+    type Told = Arc<Mutex<Vec<Result<u64, StoreError>>>>;
+
+    fn told() -> (Told, impl Fn(Result<u64, StoreError>) + Send) {
         let all = Arc::new(Mutex::new(Vec::new()));
         let copy = Arc::clone(&all);
         (all, move |r| copy.lock().unwrap().push(r))
