@@ -98,7 +98,8 @@ impl Leader {
         let stage = job.tasks.stage(index);
         let ended = stage.is_over() || stage == Stage::Buried;
         // What was said to be over while an attempt was out stays so; what another one follows does not count.
-        let old = key.attempt < last || (key.attempt == last && ended);
+        // Of a task of an array that is done the number of its last attempt is not kept.
+        let old = key.attempt < last || (ended && (key.attempt == last || last == 0));
         let before = Key { attempt: last, ..key };
         job.live += 1;
         let phase = if row.started_ms > 0 {
