@@ -435,7 +435,8 @@ impl Task {
         match &event {
             // It uses its grant: the driver knows by the session's note.
             Event::Started(key, ..) => drop(self.grants.remove(key)),
-            Event::NotRun(key, ..) => {
+            // One that is over at once is never said to have started: then its grant was not used by a session.
+            Event::NotRun(key, ..) | Event::Ended(key, ..) => {
                 if let Some(ask) = self.grants.remove(key) {
                     self.ungrant(ask).await;
                 }
