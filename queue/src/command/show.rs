@@ -23,6 +23,12 @@ pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
             ranges.extend(job::ids(w).map_err(Failure::own)?);
         }
         details = batch::show::fetch(ranges)?.jobs;
+        if details.is_empty() {
+            return Err(Failure::own(format!(
+                "there is no job {}: `queue jobs` and `queue history` list them",
+                printable(&jobs.join(" "))
+            )));
+        }
         if ids.is_empty() {
             let text = match json {
                 true => view::json(
