@@ -20,6 +20,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 const CHUNK: usize = 256 * 1024;
 /// How large the pipe of a busy job becomes.
 const BUSY_PIPE: libc::c_int = 1 << 20;
+/// A read that brings less shows a pipe that is nearly empty.
+const SMALL: u64 = 32 * 1024;
 /// Reads of one pipe before the others, and the end, are looked at.
 const ROUND: usize = 16;
 /// A reader of a named pipe may let us wait so long, in milliseconds.
@@ -135,15 +137,19 @@ impl Output {
         self.sources.iter().all(|s| !s.open || left(&s.pipe) == 0)
     }
 
-    /// Some reads of each pipe.
-    fn round(&mut self, buf: &mut [u8]) {
+    /// Reads what is in each pipe, or much of it; `true` if that was much.
+    fn round(&mut self, buf: &mut [u8]) -> bool {
+        let start = self.total;
         for i in 0..self.sources.len() {
             for _ in 0..ROUND {
-                if !self.read(i, buf) {
+                let before = self.total;
+                // Little more has come meanwhile than one write.
+                if !self.read(i, buf) || self.total - before < SMALL {
                     break;
                 }
             }
         }
+        self.total - start >= SMALL
     }
 
     /// Reads what is left now: nobody who counts writes any more.
@@ -408,10 +414,18 @@ impl Pump {
 /// Moves output until it is told to stop.
 fn pump(output: &mut Output, stop: &Bell, buf: &mut [u8]) {
     loop {
-        output.round(buf);
+        let busy = output.round(buf);
         let mut fds = vec![PollFd::new(stop.0.as_fd(), PollFlags::POLLIN)];
-        fds.extend(output.pipes().map(|p| PollFd::new(p, PollFlags::POLLIN)));
-        if poll(&mut fds, PollTimeout::NONE).is_err() {
+        // A busy writer fills the pipe meanwhile: fewer and larger reads and writes.
+        let timeout = if busy {
+            PollTimeout::from(1u8)
+        } else {
+            PollTimeout::NONE
+        };
+        if !busy {
+            fds.extend(output.pipes().map(|p| PollFd::new(p, PollFlags::POLLIN)));
+        }
+        if poll(&mut fds, timeout).is_err() {
             continue;
         }
         if fds[0].any() == Some(true) {
