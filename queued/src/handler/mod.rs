@@ -104,7 +104,7 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec, ba
             Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver, exec).await,
             Some(request::Kind::Status(_)) => status::answer(driver),
             Some(request::Kind::Leader(_)) => leader::answer(driver).await,
-            Some(request::Kind::Submit(s)) => match submit::serve(s, &mut stream, uid, batch).await {
+            Some(request::Kind::Submit(s)) => match submit::serve(s, &mut stream, uid, batch, driver).await {
                 Some(q) => {
                     next = Some(q);
                     continue;

@@ -4,6 +4,7 @@
 use super::{WRITE, error};
 use crate::batch::frames::Frames;
 use crate::batch::{Answer, Batch};
+use crate::driver::{Driver, Event};
 use libqueue::frame;
 use libqueue::wire::job::{FRAME_MAX, Run, Submit, TASKS_MAX, TaskRange};
 use libqueue::wire::{self, ErrorCode, reply, request};
@@ -19,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Submissions of one connection that wait for their answers.
@@ -70,11 +72,12 @@ pub(super) async fn serve(
     stream: &mut UnixStream,
     uid: u32,
     batch: &Batch,
+    driver: &Driver,
 ) -> Option<wire::Request> {
     let (read, mut write) = stream.split();
     let mut frames = Frames::new(read, FRAME_MAX);
     let mut replies = VecDeque::new();
-    replies.push_back(take(first, uid, batch).await);
+    replies.push_back(take(first, uid, batch, driver).await);
     let mut next = None;
     let mut ended = false;
     loop {
@@ -98,7 +101,7 @@ pub(super) async fn serve(
             }
             question = frames.next::<wire::Request>(), if reading => match question {
                 Ok((wire::Request { kind: Some(request::Kind::Submit(s)) }, _)) => {
-                    replies.push_back(take(s, uid, batch).await);
+                    replies.push_back(take(s, uid, batch, driver).await);
                 }
                 Ok((other, _)) => next = Some(other),
                 Err(e) => {
@@ -120,7 +123,7 @@ async fn wait_first(replies: &mut VecDeque<Reply>) -> reply::Kind {
     }
 }
 
-async fn take(mut submit: Submit, uid: u32, batch: &Batch) -> Reply {
+async fn take(mut submit: Submit, uid: u32, batch: &Batch, driver: &Driver) -> Reply {
     let refused = |(code, text): (ErrorCode, String)| Reply::Now(error(code, text));
     let warrant = match check(&submit) {
         Ok(w) => w,
@@ -129,9 +132,30 @@ async fn take(mut submit: Submit, uid: u32, batch: &Batch) -> Reply {
     if let Err(r) = is_user(&warrant.user, uid).await {
         return refused(r);
     }
+    if let Some(text) = no_member(&submit, driver).await {
+        return refused((ErrorCode::NoSuchHost, text));
+    }
     submit.owner = warrant.user;
     let bytes = submit.encoded_len();
     Reply::Later(batch.submit(submit, bytes).await)
+}
+
+/// Why a job for one host only would never run: there is no such host. One that is down may come back.
+async fn no_member(submit: &Submit, driver: &Driver) -> Option<String> {
+    let host = submit.plan.as_ref().map(|p| p.host.as_str()).unwrap_or_default();
+    if host.is_empty() || host == "+" {
+        return None;
+    }
+    let (tx, rx) = oneshot::channel();
+    driver.send(Event::Roster(tx)).await;
+    let all = rx.await.ok()?;
+    let names: Vec<String> = all.into_iter().map(|e| e.host.name).collect();
+    (!names.iter().any(|n| n == host)).then(|| {
+        format!(
+            "no host {host} in this cluster: there are {} (`queue hosts` shows them)",
+            names.join(", ")
+        )
+    })
 }
 
 /// What can be told from the submission alone.
