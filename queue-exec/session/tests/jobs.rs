@@ -85,14 +85,22 @@ struct Runner {
 }
 
 fn start() -> (OwnedFd, Child) {
+    start_as(Path::new(env!("CARGO_BIN_EXE_queue-session")), None)
+}
+
+/// Starts that program, in the cgroup that has this list of processes.
+fn start_as(program: &Path, procs: Option<PathBuf>) -> (OwnedFd, Child) {
     let kind = (AddressFamily::Unix, SockType::SeqPacket);
     let (ours, theirs) = socketpair(kind.0, kind.1, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let fd = theirs.as_raw_fd();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_queue-session"));
+    let mut command = Command::new(program);
     command.env_clear();
-    // SAFETY: dup2 is async-signal-safe.
+    // SAFETY: there is nobody else in the child who could hold a lock.
     unsafe {
         command.pre_exec(move || {
+            if let Some(p) = &procs {
+                fs::write(p, "0")?;
+            }
             nix::errno::Errno::result(libc::dup2(fd, 3))?;
             Ok(())
         });
@@ -128,7 +136,10 @@ fn hire(login: &str, spool: &Path, socket: &Path) -> ToSession {
 
 impl Runner {
     fn new(room: &Room) -> Self {
-        let (channel, child) = start();
+        Self::of(room, start())
+    }
+
+    fn of(room: &Room, (channel, child): (OwnedFd, Child)) -> Self {
         let m = hire(
             &own_name(),
             &room.0.join("spool").join(own_name()),
@@ -808,4 +819,86 @@ fn an_init_that_is_killed_ends_the_session() {
     // The monitor would do this.
     // SAFETY: as above.
     unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// The kernel kills it for want of memory; needs root, and a memory controller that has a directory here.
+#[test]
+fn the_kernels_kill_is_told_from_others() {
+    let own = read(Path::new("/proc/self/cgroup"));
+    let Some(path) = own.lines().find_map(|l| l.split_once(":memory:")).map(|l| l.1) else {
+        return;
+    };
+    let name = format!("queue-jobs-{}", std::process::id());
+    let dir = Path::new("/sys/fs/cgroup/memory")
+        .join(path.trim_start_matches('/'))
+        .join(name);
+    if fs::create_dir(&dir).is_err() || fs::write(dir.join("memory.limit_in_bytes"), "60M").is_err() {
+        let _ = fs::remove_dir(&dir);
+        return;
+    }
+    let room = Room::new("oom");
+    let program = Path::new(env!("CARGO_BIN_EXE_queue-session"));
+    let mut r = Runner::of(&room, start_as(program, Some(dir.join("cgroup.procs"))));
+    let eat = room.run(&["python3", "-c", "x = b'x' * (300 << 20)"]);
+    let params = Params {
+        mem: 1 << 30,
+        ..Params::default()
+    };
+    let o = r.outcome(&eat, &params);
+    let killed = r.outcome(&room.sh("kill -9 $$"), &params);
+    drop(r);
+    wait_for("an empty cgroup", || fs::remove_dir(&dir).is_ok());
+    assert_eq!((cause(&o), o.signal), (Cause::OutOfMemory, Some(9)), "{o:?}");
+    assert!(
+        o.text.starts_with("killed by the kernel, ") && o.text.ends_with(" M of 1 G"),
+        "{o:?}"
+    );
+    assert_eq!(cause(&killed), Cause::Signal);
+}
+
+/// Output is fetched by the front end of the same installation, as the user, and what it says is passed on.
+#[test]
+fn the_front_end_brings_output_home() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let room = Room::new("deliver");
+    for dir in ["bin", "lib/queue"] {
+        fs::create_dir_all(room.0.join(dir)).unwrap();
+    }
+    let session = room.0.join("lib/queue/queue-session");
+    fs::copy(env!("CARGO_BIN_EXE_queue-session"), &session).unwrap();
+    let queue = room.0.join("bin/queue");
+    let script = "#!/bin/sh\n{ echo \"$@\"; pwd; umask; env | grep ^QUEUE_ | sort; } >said\necho working >&2\necho no luck today >&2\nexit $(cat code)\n";
+    fs::write(&queue, script).unwrap();
+    fs::set_permissions(&queue, fs::Permissions::from_mode(0o755)).unwrap();
+    let nonce = room.cwd().join(".nonce");
+    let deliver = |code: &str, from: &str| {
+        fs::write(&nonce, ".nonce").unwrap();
+        fs::write(room.cwd().join("code"), code).unwrap();
+        let r = Runner::of(&room, start_as(&session, None));
+        let mut run = room.run(&["true"]);
+        run.umask = 0o77;
+        run.nonce_file = ".nonce".into();
+        let run = run.encode_to_vec();
+        r.tell(ToRunner::Deliver {
+            job: 12,
+            run,
+            from: from.into(),
+        });
+        let FromRunner::Delivered { failed, hopeless } = r.hear() else {
+            panic!("not delivered")
+        };
+        assert!(!nonce.exists());
+        (failed, hopeless)
+    };
+    assert_eq!(deliver("1", ""), (String::new(), false), "nothing to be fetched");
+    assert!(!room.cwd().join("said").exists());
+    assert_eq!(deliver("0", "h3"), (String::new(), false));
+    let said = format!(
+        "admin fetch 12 h3\n{}\n0077\nQUEUE_FETCH_ERROR=\nQUEUE_FETCH_OUTPUT=\nQUEUE_SOCKET={}\n",
+        room.cwd().display(),
+        room.0.join("queued.sock").display()
+    );
+    assert_eq!(read(&room.cwd().join("said")), said);
+    assert_eq!(deliver("75", "h3"), ("no luck today".into(), false));
+    assert_eq!(deliver("1", "h3"), ("no luck today".into(), true));
 }
