@@ -243,7 +243,7 @@ impl Scheduler {
         if let Some(l) = line {
             self.lines[l as usize].refs += 1;
         }
-        self.strays.wait(due, key);
+        self.strays.wait(due, key, advance);
         self.sent.insert(
             key,
             Sent {
@@ -303,7 +303,8 @@ impl Scheduler {
     /// When `pick` or `misplaced` may have more to say although nothing else happens.
     pub(crate) fn wake(&self) -> Option<u64> {
         let stray = self.strays.wake().filter(|_| self.rooms.any(1));
-        self.starving.wake().into_iter().chain(stray).min()
+        let all = [self.starving.wake(), stray, self.strays.wake_held()];
+        all.into_iter().flatten().min()
     }
 
     /// What keeps a job of this shape from each host.
@@ -327,7 +328,7 @@ impl Scheduler {
             s.advance = false;
             self.strays.forget(s.due, key);
             s.due = now + stray::SEATED;
-            self.strays.wait(s.due, key);
+            self.strays.wait(s.due, key, false);
         }
     }
 

@@ -152,6 +152,11 @@ impl Host {
         self.mean = Some(self.mean.map_or(ms, |m| m + (ms - m) * WEIGHT));
     }
 
+    /// What runs there takes longer than was thought.
+    pub(super) fn runs_long(&mut self) {
+        self.mean = Some(self.mean.unwrap_or(0.0).max(LONG));
+    }
+
     /// No attempt is there.
     pub(super) fn is_empty(&self) -> bool {
         self.seated.sessions == 0 && self.advance.is_empty()

@@ -1,4 +1,5 @@
-//! Attempts that wait on a host although another one has room for them.
+//! Attempts that wait on a host although another one has room for them, or longer than was thought: what is held in
+//! advance should start within a moment, and who came later and is more urgent must not wait behind it.
 
 use super::Scheduler;
 use super::find::draw;
@@ -11,6 +12,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 pub(super) const ADVANCE: u64 = 500;
 /// One for which there was room may be slow to start, or something runs there that we do not know of.
 pub(super) const SEATED: u64 = 2000;
+/// One in advance is taken back when it has waited so much longer than `ADVANCE`: jobs there run longer than thought.
+const TOO_LONG: u64 = 1500;
 /// At most so many are looked at in one go.
 const LOOKED_AT: usize = 1024;
 
@@ -18,6 +21,8 @@ const LOOKED_AT: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Strays {
     waiting: BTreeSet<(u64, Key)>,
+    /// Those in advance, by when they are taken back.
+    held: BTreeSet<(u64, Key)>,
     /// Asked to be taken back, and where there was room.
     moving: BTreeMap<Key, u32>,
     /// Up to when all were looked at, with the room that there was.
@@ -26,19 +31,28 @@ pub(super) struct Strays {
 
 impl Strays {
     /// An attempt is to start until `due`.
-    pub(super) fn wait(&mut self, due: u64, key: Key) {
+    pub(super) fn wait(&mut self, due: u64, key: Key, advance: bool) {
         self.waiting.insert((due, key));
+        if advance {
+            self.held.insert((due + TOO_LONG, key));
+        }
     }
 
     /// It has, or is gone.
     pub(super) fn forget(&mut self, due: u64, key: Key) {
         self.waiting.remove(&(due, key));
+        self.held.remove(&(due + TOO_LONG, key));
         self.moving.remove(&key);
     }
 
     /// A host may have more room than before.
     pub(super) fn room(&mut self) {
         self.seen = None;
+    }
+
+    /// When the next one is taken back.
+    pub(super) fn wake_held(&self) -> Option<u64> {
+        self.held.first().map(|(due, _)| *due)
     }
 
     /// When the next one is late.
@@ -60,6 +74,7 @@ impl Scheduler {
     /// Attempts that wait on a full host while another one has room: to be revoked. To be asked after `pick` had
     /// nothing more to say: who still waits here comes first.
     pub(crate) fn misplaced(&mut self, now: u64) -> Vec<Key> {
+        let mut found = self.held_too_long(now);
         let from = self.strays.seen.map(|t| (t, LAST));
         let from = from.map_or(Unbounded, Excluded);
         let mut late = self
@@ -72,7 +87,7 @@ impl Scheduler {
             self.strays.seen = Some(now);
         }
         if keys.is_empty() {
-            return keys;
+            return found;
         }
         // What is on its way to be moved will need its room.
         let mut promised: BTreeMap<u32, Claim> = BTreeMap::new();
@@ -83,7 +98,6 @@ impl Scheduler {
             }
         }
         let mut in_vain = BTreeSet::new();
-        let mut found = Vec::new();
         for key in keys {
             let Some(s) = self.sent.get(&key) else { continue };
             let Some(l) = s.line.filter(|l| !in_vain.contains(l)) else {
@@ -108,6 +122,28 @@ impl Scheduler {
                 None => {
                     in_vain.insert(l);
                 }
+            }
+        }
+        found
+    }
+
+    /// Attempts in advance that should have started long ago.
+    fn held_too_long(&mut self, now: u64) -> Vec<Key> {
+        let mut found = Vec::new();
+        while let Some((due, key)) = self.strays.held.first().copied() {
+            if due > now {
+                break;
+            }
+            self.strays.held.pop_first();
+            let Some(s) = self.sent.get(&key).filter(|s| s.advance) else {
+                continue;
+            };
+            let at = s.host;
+            self.hosts[at as usize].runs_long();
+            self.sort_host(at);
+            // Where nobody else waits nothing is gained by it.
+            if !self.shut.is_empty() && self.strays.moving.insert(key, at).is_none() {
+                found.push(key);
             }
         }
         found

@@ -229,7 +229,7 @@ fn a_few_wait_on_a_full_host_and_move_to_a_free_one() {
     }
     let more = sends(&mut s, 10);
     assert_eq!(more.len(), 10);
-    assert_eq!(s.wake(), None, "nobody else has room");
+    assert_eq!(s.wake(), Some(2010), "nobody else has room");
     s.host(&view("h2", facts(4)), true);
     assert_eq!(s.pick(20), None);
     assert_eq!(s.misplaced(20), []);
@@ -244,6 +244,44 @@ fn a_few_wait_on_a_full_host_and_move_to_a_free_one() {
         s.put(entry(k.job, cores(1)));
     }
     assert!(sends(&mut s, due).iter().all(|(_, h)| h == "h2"));
+}
+
+#[test]
+fn what_was_held_for_too_long_comes_back() {
+    let mut s = Scheduler::new(1);
+    s.host(&view("h1", facts(2)), true);
+    for j in 1..=30 {
+        s.put(entry(j, cores(1)));
+    }
+    let sent = sends(&mut s, 0);
+    start_all(&mut s, &sent[..2], 0);
+    s.gone(1, key(1), Some(1));
+    // Short jobs, it seems: all go there. But the second one does not end.
+    let sent = sends(&mut s, 1);
+    assert_eq!(sent.len(), 27);
+    s.started(1, key(3));
+    assert_eq!(s.misplaced(600), []);
+    s.put(Entry {
+        priority: 9,
+        ..entry(100, cores(2))
+    });
+    assert_eq!(s.pick(600), None);
+    let due = s.wake().unwrap();
+    assert_eq!(due, 2001);
+    let back = s.misplaced(due);
+    assert_eq!(back.len(), 27);
+    for k in back {
+        s.gone(due, k, None);
+        s.put(entry(k.job, cores(1)));
+    }
+    assert_eq!(s.pick(due), None);
+    s.gone(due, key(2), Some(9000));
+    s.gone(due, key(3), Some(9000));
+    assert_eq!(
+        send(&mut s, due),
+        Some((100, "h1".into())),
+        "the urgent one is first"
+    );
 }
 
 #[test]

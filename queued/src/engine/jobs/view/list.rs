@@ -4,12 +4,13 @@
 use super::which::{Hit, How};
 use super::{refuse, reply};
 use crate::engine::jobs::leader::Leader;
-use crate::engine::jobs::leader::table::Job;
+use crate::engine::jobs::leader::table::{Job, Stage};
 use crate::engine::jobs::types::{Asker, Clock, LeaderEffect};
 use crate::engine::types::AskId;
 use libqueue::wire::ErrorCode;
 use libqueue::wire::job::{List, Page, job_reply};
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 /// Rows of a page, if nothing is said, and at most.
 const PAGE: u32 = 1000;
@@ -162,17 +163,25 @@ impl Leader {
                 all.push((self.rank(hit.job, index, name, &ranks), h, 0));
                 continue;
             }
-            // Most tasks of a large array have nothing of their own.
-            let plain = match name {
-                "started" | "time" | "host" => Some(0),
-                "state" => None,
-                _ => Some(self.rank(hit.job, None, name, &ranks)),
+            // Most tasks of a large array have nothing of their own: they are not looked up one by one.
+            let job = hit.job;
+            let blocked = job.blocked(self.clock.wall);
+            let states = Stage::ALL.map(|s| s.state(blocked) as u64);
+            let own = matches!(name, "started" | "time" | "host");
+            let plain = if own {
+                0
+            } else {
+                self.rank(job, None, name, &ranks)
             };
+            let mut known = job.tasks.extras().keys().copied().peekable();
             for n in 0..hit.units() {
                 let i = hit.unit(n);
-                let rank = match plain {
-                    Some(p) if p > 0 || hit.job.tasks.stage(i).is_idle() => p,
-                    _ => self.rank(hit.job, Some(i), name, &ranks),
+                let rank = if name == "state" {
+                    states[job.tasks.stage(i) as usize]
+                } else if own && is_next(&mut known, i) {
+                    self.rank(job, Some(i), name, &ranks)
+                } else {
+                    plain
                 };
                 all.push((rank, h, n as u32));
             }
@@ -247,6 +256,12 @@ impl Leader {
             _ => job.row.id,
         }
     }
+}
+
+/// Whether the number is the next one of some that ascend; those before it are dropped.
+fn is_next(all: &mut Peekable<impl Iterator<Item = u32>>, n: u32) -> bool {
+    while all.next_if(|k| *k < n).is_some() {}
+    all.next_if_eq(&n).is_some()
 }
 
 /// Rows of a page by number: those before and after it are only counted.
