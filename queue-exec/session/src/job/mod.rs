@@ -10,6 +10,7 @@ mod limits;
 mod memory;
 mod outcome;
 mod output;
+mod pump;
 mod runner;
 mod start;
 

@@ -1,12 +1,15 @@
 //! A runner's life: one poll loop between the monitor, init, the job's pipes and the clocks. One job after the other,
 //! each to its end. Nothing in it waits for a file system while a command runs.
 
-use super::channel::{Channel, Heard as Said, Retried};
-use super::deliver;
+mod end;
+mod hear;
+
+use super::channel::Channel;
 use super::limits::{Due, Lease, Time};
 use super::memory::{Cgroups, Samples, Tree};
 use super::outcome::{self, seconds, size};
-use super::output::{Output, Pump, Written, pipe};
+use super::output::{Output, pipe};
+use super::pump::Pump;
 use super::start::{self, Here, Plan, Refused};
 use crate::child::{Heard, Init};
 use crate::pam;
@@ -14,7 +17,7 @@ use libqueue::wire::job::{Cause, Outcome, Params};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message as _;
-use queue_exec::protocol::{FromRunner, JobKey, ToRunner};
+use queue_exec::protocol::{FromRunner, JobKey};
 use queue_init::{FromInit, ToInit};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -286,127 +289,6 @@ impl Runner {
         }
     }
 
-    // ---- The monitor ---------------------------------------------------------------------------------
-
-    fn hear_monitor(&mut self) {
-        match self.channel.read() {
-            Said::Message(m, file) => self.told(m, file),
-            Said::Lost => self.find_monitor(),
-            Said::Nothing => {}
-        }
-    }
-
-    fn find_monitor(&mut self) {
-        if self.job.is_none() && self.last.is_none() {
-            // Nobody waits for a word of us.
-            self.over = true;
-            return;
-        }
-        match self.channel.retry() {
-            Some(Retried::Back) => {
-                self.alone_since = None;
-                self.say_again();
-            }
-            // A monitor that knows us not, or lets us go.
-            Some(Retried::Denied) if self.job.is_none() => self.over = true,
-            Some(Retried::Denied | Retried::Nobody) => {
-                let since = *self.alone_since.get_or_insert_with(Instant::now);
-                if self.job.is_none() && since.elapsed() >= WAIT_FOR_MONITOR {
-                    self.over = true;
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn say_again(&mut self) {
-        if let Some(m) = self.last.take() {
-            self.channel.tell(&m);
-            self.last = Some(m);
-        }
-        if let Some(job) = self.job.as_deref() {
-            if let Some(m) = &job.told {
-                self.channel.tell(m);
-            }
-            if job.stopped {
-                self.channel.tell(&FromRunner::Stopped {
-                    key: job.key,
-                    stopped: true,
-                });
-            }
-        }
-    }
-
-    fn told(&mut self, m: ToRunner, file: Option<OwnedFd>) {
-        match m {
-            ToRunner::Job {
-                key,
-                run,
-                params,
-                lease,
-            } => {
-                if self.job.is_some() || self.leaving {
-                    let text = "the session is busy with another job".to_owned();
-                    return self.tell_ended(key, &outcome::refused((Cause::NotStarted, text)), false);
-                }
-                // Whoever gives us the next one has heard of the one before.
-                self.last = None;
-                let run = start::read_run(run, file);
-                if let Err(why) = run.and_then(|run| self.start(key, &run, &params, lease)) {
-                    let _ = self.lease.set(0);
-                    self.over_with(key, &outcome::refused(why), false);
-                }
-            }
-            ToRunner::End {
-                key,
-                signal,
-                cause,
-                text,
-            } => {
-                let Some(job) = self.job.as_deref().filter(|j| j.key == key) else {
-                    return;
-                };
-                match (signal, job.state) {
-                    (0, _) => {
-                        let cause = Cause::try_from(i32::from(cause)).unwrap_or(Cause::Killed);
-                        self.end(cause, text);
-                    }
-                    (n, State::Running { .. }) => self.signal(n),
-                    (n, State::Starting) => {
-                        if let Some(job) = self.job.as_deref_mut() {
-                            job.early.push(n);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            ToRunner::Lease { key, lease } => {
-                if self.job.as_deref().is_some_and(|j| j.key == key) && self.lease.set(lease).is_err() {
-                    self.kill(Cause::Internal, "the lease cannot be watched".to_owned());
-                }
-                self.lease_due();
-            }
-            ToRunner::Deliver { job, run, from } => {
-                let run = start::read_run(run, file).and_then(|r| start::decode(&r, &[]));
-                let answer = match run {
-                    Ok((run, _)) => {
-                        let account = &self.here.account;
-                        deliver::deliver(job, &run, &from, account, &self.socket)
-                    }
-                    Err((_, failed)) => FromRunner::Delivered {
-                        failed,
-                        hopeless: true,
-                    },
-                };
-                self.channel.tell(&answer);
-                self.last = Some(answer);
-                self.leaving = true;
-            }
-            // Once is enough.
-            ToRunner::Hire { .. } => {}
-        }
-    }
-
     // ---- The start -----------------------------------------------------------------------------------
 
     fn start(&mut self, key: JobKey, run: &[u8], params: &[u8], lease: u64) -> Result<(), Refused> {
@@ -667,149 +549,6 @@ impl Runner {
                 self.report(false);
             }
         }
-    }
-
-    // ---- The end -------------------------------------------------------------------------------------
-
-    /// Ends it in order: TERM, and KILL later.
-    fn end(&mut self, cause: Cause, text: String) {
-        if self.judge(cause, text) {
-            self.signal_tree(libc::SIGTERM);
-            self.signal_tree(libc::SIGCONT);
-            self.plan_end(1, GRACE);
-        }
-    }
-
-    /// Ends it at once.
-    fn kill(&mut self, cause: Cause, text: String) {
-        if self.judge(cause, text) {
-            self.end_step(1);
-        }
-    }
-
-    /// The first verdict counts, and none if it has ended by itself; `false` if there is nothing to be ended.
-    fn judge(&mut self, cause: Cause, text: String) -> bool {
-        let Some(job) = self.job.as_deref_mut() else {
-            return false;
-        };
-        if matches!(job.state, State::Starting | State::Running { .. }) {
-            job.verdict.get_or_insert((cause, text));
-        }
-        job.state != State::Empty
-    }
-
-    /// The first process is gone, others are left: they go, too.
-    fn clear_up(&mut self) {
-        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGCONT] {
-            self.signal_tree(signal);
-        }
-        self.plan_end(1, GRACE);
-    }
-
-    fn plan_end(&mut self, step: u32, after: Duration) {
-        if let Some(job) = self.job.as_deref_mut() {
-            let next = Instant::now() + after;
-            // What is further on, or sooner, stays.
-            job.ending = match job.ending {
-                Some((s, at)) if s > step || (s == step && at <= next) => Some((s, at)),
-                _ => Some((step, next)),
-            };
-        }
-    }
-
-    fn end_step(&mut self, step: u32) {
-        let Some(job) = self.job.as_deref_mut() else {
-            return;
-        };
-        if step > TIMES {
-            // Of another user, or stuck in the kernel: the monitor's.
-            self.leaving = true;
-            return self.report(true);
-        }
-        job.killed = true;
-        if job.state == State::Starting {
-            // Init waits for a directory with its child, which then dies, too.
-            // SAFETY: no memory is involved; our own child, which nobody else waits for.
-            unsafe { libc::kill(self.init.pid(), libc::SIGKILL) };
-        } else {
-            self.signal_tree(libc::SIGKILL);
-        }
-        if let Some(job) = self.job.as_deref_mut() {
-            job.ending = Some((step + 1, Instant::now() + AGAIN));
-        }
-    }
-
-    fn signal_tree(&mut self, signal: i32) {
-        let _ = self.init.tell(&ToInit::SignalTree(signal), None);
-    }
-
-    /// A signal from outside: to the first group, or to all if it stops or continues.
-    fn signal(&mut self, n: u8) {
-        let n = i32::from(n);
-        let Some(job) = self.job.as_deref_mut() else {
-            return;
-        };
-        let State::Running { pid } = job.state else { return };
-        job.killed |= n == libc::SIGKILL;
-        if n == libc::SIGSTOP || n == libc::SIGTSTP || n == libc::SIGCONT {
-            job.time.suspend(Instant::now(), n != libc::SIGCONT);
-            self.signal_tree(n);
-        } else {
-            // SAFETY: no memory is involved; a group of our own user.
-            unsafe { libc::kill(-pid, n) };
-        }
-    }
-
-    fn lease_due(&mut self) {
-        if self.lease.is_over() {
-            let text = "its lease ran out: this host could not reach the leader in time".to_owned();
-            // The end of it is not put off by an end in order that is under way.
-            self.kill(Cause::Lease, text);
-            // It is said once; the steps go on by themselves.
-            let _ = self.lease.set(0);
-        }
-    }
-
-    /// Tells how it ended, and is ready for the next one.
-    fn report(&mut self, last: bool) {
-        let Some(mut job) = self.job.take() else { return };
-        let _ = self.lease.set(0);
-        let written = match job.output {
-            Moving::Here(output) => output.finish(),
-            Moving::None => Written::default(),
-            Moving::Away => {
-                // With a thread that does not come back; we do not, either.
-                self.leaving = true;
-                Written {
-                    lost: "its output is not known to be written".to_owned(),
-                    ..Written::default()
-                }
-            }
-        };
-        let o = &mut job.outcome;
-        if let Some((cause, text)) = job.verdict {
-            o.cause = cause as i32;
-            o.text = outcome::line(&text);
-        }
-        o.maxrss_kib = o.maxrss_kib.max(job.samples.peak / 1024);
-        outcome::written(o, &job.plan, written);
-        if let Some(script) = &job.plan.script {
-            let _ = std::fs::remove_file(script);
-        }
-        self.over_with(job.key, &job.outcome, last || self.leaving);
-    }
-
-    fn over_with(&mut self, key: JobKey, outcome: &Outcome, last: bool) {
-        // With PAM there is one job only, and its session is closed before anybody may think that it is over.
-        pam::close(self.pam.take());
-        self.tell_ended(key, outcome, last);
-    }
-
-    fn tell_ended(&mut self, key: JobKey, outcome: &Outcome, last: bool) {
-        let outcome = outcome.encode_to_vec();
-        let m = FromRunner::Ended { key, outcome, last };
-        self.channel.tell(&m);
-        self.last = Some(m);
     }
 }
 
