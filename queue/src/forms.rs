@@ -433,12 +433,6 @@ fn help(words: &[OsString]) -> Result<Command, Failure> {
 
 /// `queue explain`: the options are the launch form's, and so is the command.
 fn explain(words: &[OsString], mut json: bool) -> Result<Command, Failure> {
-    let is_job = |w: &OsString| w.to_str().is_some_and(libqueue::job::is_id);
-    if let Some(first) = words.iter().find(|w| !w.as_encoded_bytes().starts_with(b"--"))
-        && is_job(first)
-    {
-        return verbs::explain_job(words, json).map(Command::Verb);
-    }
     let mut parsed = parse(words, false)?;
     parsed.found.retain(|f| {
         let is_json = f.launch.is_some_and(|o| o.id == Id::Json);
@@ -453,13 +447,8 @@ fn explain(words: &[OsString], mut json: bool) -> Result<Command, Failure> {
     }
     if let (End::Word, Some(w)) = (parsed.end, parsed.rest.first()) {
         // Of a job that is there already.
-        if parsed.found.is_empty()
-            && let Some(known) = w
-                .to_str()
-                .filter(|w| libqueue::job::is_id(w))
-                .and(table::by_name("explain"))
-        {
-            return verbs::ask(known, words, json).map(Command::Verb);
+        if parsed.found.is_empty() && w.to_str().is_some_and(libqueue::job::is_id) {
+            return verbs::explain_job(words, json).map(Command::Verb);
         }
         return Err(Failure::own(format!(
             "the command comes behind `--`: `queue explain ... -- {} ...`",

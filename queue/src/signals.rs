@@ -105,7 +105,8 @@ pub fn die_of(signal: i32) -> ! {
     if signal != libc::SIGKILL {
         sys::set_action(signal, false);
     }
-    sys::kill_own(signal, false);
+    // To this thread alone: another one may be reading the process's signals.
+    sys::raise(signal);
     sys::sigmask(libc::SIG_UNBLOCK, Some(bit(signal)));
     // Only a signal that does not end a process comes here, and no command dies of one.
     std::process::exit(128 + signal)

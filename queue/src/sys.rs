@@ -138,6 +138,12 @@ pub fn kill_own(signal: i32, group: bool) {
     let _ = unsafe { libc::kill(if group { 0 } else { libc::getpid() }, signal) };
 }
 
+/// Sends a signal to the calling thread.
+pub fn raise(signal: i32) {
+    // SAFETY: a number only. Raw, because real-time signals have no name.
+    let _ = unsafe { libc::raise(signal) };
+}
+
 /// Lets this process leave no core file and no trace to others.
 pub fn no_core() {
     let none = libc::rlimit {

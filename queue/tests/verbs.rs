@@ -149,7 +149,7 @@ fn jobs_of_others_and_silent_hosts() {
     let (code, out, err) = say(&fake, &["jobs", "--json"]);
     assert_eq!((code, err.as_str()), (1, "queue: h3: no\\x1b answer\n"));
     let all: Value = serde_json::from_str(&out).unwrap();
-    let jobs = all["jobs"].as_array().unwrap();
+    let jobs = all["sessions"].as_array().unwrap();
     assert_eq!(
         (jobs.len(), all["silent"][0].as_str()),
         (3, Some("h3: no\x1b answer"))

@@ -2,6 +2,11 @@
 //! signs, a host that answers, and a session that plays a part named by the command's first word. It uses the
 //! real protocol code, so only the decisions are faked.
 
+mod batch;
+
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use batch::{Jobs, Step};
+
 use ed25519_dalek::SigningKey;
 use libqueue::frame;
 use libqueue::link::{Link, LinkError, wait};
@@ -13,7 +18,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, acc
 use prost::Message as _;
 use queue_exec::cert::{HostCert, Vouch};
 use queue_exec::client;
-use queue_exec::protocol::{Control, Reply, Request};
+use queue_exec::protocol::{Control, JobReply, JobRequest, Reply, Request};
 use queue_exec::ticket::Grant;
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -62,6 +67,8 @@ pub(crate) struct Fake {
     pub(crate) sessions: Arc<Mutex<wire::Sessions>>,
     /// What the hosts themselves were asked for, in order, each with the host's number.
     pub(crate) controls: Arc<Mutex<Vec<(usize, Control)>>>,
+    /// What concerns batch jobs.
+    pub(crate) jobs: Arc<Mutex<Jobs>>,
 }
 
 impl Fake {
@@ -79,6 +86,7 @@ impl Fake {
             needed: Arc::default(),
             sessions: Arc::default(),
             controls: Arc::default(),
+            jobs: Arc::default(),
         };
         let places = hosts.iter().enumerate().map(|(n, h)| fake.host(n, *h)).collect();
         fake.daemon(places);
@@ -87,6 +95,7 @@ impl Fake {
     }
 
     /// One good host.
+    #[allow(dead_code, reason = "each test file uses its part")]
     pub(crate) fn one() -> Self {
         Self::new(&[Host::Well])
     }
@@ -110,6 +119,7 @@ impl Fake {
             places,
             asked: self.asked.clone(),
             sessions: self.sessions.clone(),
+            jobs: self.jobs.clone(),
         });
         std::thread::spawn(move || {
             for mut conn in listener.incoming().flatten() {
@@ -137,37 +147,16 @@ impl Fake {
             while let Ok(conn) = accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
                 // SAFETY: `accept4` just made it.
                 let conn = unsafe { OwnedFd::from_raw_fd(conn) };
-                let mut buf = vec![0; 65536];
-                let Ok((n, _)) = client::receive(conn.as_fd(), &mut buf) else {
-                    continue;
-                };
-                let Ok((
-                    id,
-                    Request::Sign {
-                        login,
-                        nonce,
-                        request,
-                        client_key,
-                        ..
-                    },
-                )) = Request::decode(&buf[..n])
-                else {
-                    continue;
-                };
-                let answer = if login == "forbidden" {
-                    let code = queue_exec::protocol::Refusal::Policy;
-                    Reply::Refused {
-                        code,
-                        text: "you may not be forbidden".into(),
+                std::thread::spawn(move || {
+                    let mut buf = vec![0; 65536];
+                    while let Ok((n @ 1.., _)) = client::receive(conn.as_fd(), &mut buf) {
+                        let Ok((id, request)) = Request::decode(&buf[..n]) else {
+                            return;
+                        };
+                        let answer = sign(request);
+                        let _ = client::send(conn.as_fd(), &answer.encode(id), None);
                     }
-                } else {
-                    Reply::Signed {
-                        ticket: [&nonce[..], &request, &client_key].concat(),
-                        source_cert: b"source".to_vec(),
-                        target_key: host_key().verifying_key().to_bytes(),
-                    }
-                };
-                let _ = client::send(conn.as_fd(), &answer.encode(id), None);
+                });
             }
         });
     }
@@ -197,6 +186,7 @@ impl Fake {
         let launched = self.launched.clone();
         let needed = self.needed.clone();
         let controls = self.controls.clone();
+        let jobs = self.jobs.clone();
         std::thread::spawn(move || {
             let mut how = how;
             for conn in listener.incoming().flatten() {
@@ -205,9 +195,10 @@ impl Fake {
                     how = Host::Well;
                 }
                 let (launched, needed) = (launched.clone(), needed.clone());
-                let (controls, tls) = (controls.clone(), tls.clone());
+                let (controls, tls, jobs) = (controls.clone(), tls.clone(), jobs.clone());
                 std::thread::spawn(move || match preamble(conn) {
                     (conn, wire::KIND_CONTROL, _) => control(conn, n, &tls, &controls),
+                    (conn, wire::job::KIND_JOBS, _) => batch::answer(conn, &tls, &jobs),
                     (conn, kind, body) => {
                         assert_eq!(kind, wire::KIND_SESSION);
                         session(conn, &body, now, &launched, &needed);
@@ -225,6 +216,33 @@ impl Drop for Fake {
     }
 }
 
+/// The answer of the monitor.
+fn sign(request: Request) -> Reply {
+    let refused = || Reply::Refused {
+        code: queue_exec::protocol::Refusal::Policy,
+        text: "you may not be forbidden".into(),
+    };
+    match request {
+        Request::Sign { login, .. } if login == "forbidden" => refused(),
+        Request::Sign {
+            nonce,
+            request,
+            client_key,
+            ..
+        } => Reply::Signed {
+            ticket: [&nonce[..], &request, &client_key].concat(),
+            source_cert: b"source".to_vec(),
+            target_key: host_key().verifying_key().to_bytes(),
+        },
+        Request::Job(JobRequest::Warrant { login, .. }) if login == "forbidden" => refused(),
+        Request::Job(JobRequest::Warrant { login, run }) => Reply::Job(JobReply::Warrant {
+            warrant: [&run[..], login.as_bytes()].concat(),
+            source_cert: b"source".to_vec(),
+        }),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn host_key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
@@ -233,6 +251,7 @@ struct Daemon {
     places: Vec<wire::Placed>,
     asked: Arc<Mutex<Vec<wire::Place>>>,
     sessions: Arc<Mutex<wire::Sessions>>,
+    jobs: Arc<Mutex<Jobs>>,
 }
 
 impl Daemon {
@@ -260,6 +279,12 @@ impl Daemon {
                 request::Kind::Sessions(_) => {
                     say(reply::Kind::Sessions(self.sessions.lock().unwrap().clone()));
                 }
+                request::Kind::Status(_) => say(reply::Kind::Status(wire::Status {
+                    host: "here".into(),
+                    ..wire::Status::default()
+                })),
+                request::Kind::Submit(s) => say(batch::submit(&self.jobs, s)),
+                request::Kind::Leader(_) => say(reply::Kind::Placed(self.places[0].clone())),
                 request::Kind::Hosts(_) => say(reply::Kind::Hosts(self.hosts())),
                 request::Kind::Explain(place) => say(reply::Kind::Explained(wire::Explained {
                     formula: "score = 1".into(),
@@ -566,6 +591,9 @@ impl Session {
     }
 
     fn play(&mut self, launch: &Launch) {
+        if launch.argv.get(4).is_some_and(|w| w == b"admin") {
+            return self.front_end(&launch.argv[4..]);
+        }
         let words: Vec<String> = launch
             .argv
             .iter()
