@@ -124,7 +124,8 @@ impl Output {
     /// A pipe has no writer any more and nothing in it: it is not looked at again.
     pub(crate) fn close_ended(&mut self) {
         for s in &mut self.sources {
-            s.open = s.open && !(left(&s.pipe) == 0 && is_hung_up(&s.pipe));
+            // In this order: who has gone writes nothing more.
+            s.open = s.open && !(is_hung_up(&s.pipe) && left(&s.pipe) == 0);
         }
     }
 

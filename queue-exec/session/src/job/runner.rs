@@ -494,6 +494,10 @@ impl Runner {
         let Some(job) = self.job.as_deref_mut() else {
             return;
         };
+        if !matches!(job.output, Moving::Here(_)) {
+            // The other pipe had something, too.
+            return;
+        }
         let Moving::Here(mut output) = std::mem::replace(&mut job.output, Moving::None) else {
             return;
         };
