@@ -194,3 +194,25 @@ fn loading_a_large_store() {
         begin.elapsed()
     );
 }
+
+#[test]
+#[ignore = "measures"]
+fn one_commit_after_the_other() {
+    quiet();
+    for batch in [1, 16, 64, 1_000] {
+        let dir = Dir::new("bench-batch");
+        let mut store = SqliteStore::open(&dir.db()).unwrap();
+        let total = 20_000u64.min(batch * 2_000);
+        let ops: Vec<Op> = (1..=total).map(large).collect();
+        let (begin, used) = (Instant::now(), cpu());
+        for chunk in ops.chunks(batch as usize) {
+            store.commit(chunk).unwrap();
+        }
+        say(
+            &format!("jobs, {batch} a commit"),
+            total,
+            begin.elapsed(),
+            cpu() - used,
+        );
+    }
+}

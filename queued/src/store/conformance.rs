@@ -353,6 +353,8 @@ fn an_attempt_is_loaded_until_it_ends_and_a_job_until_it_is_over() {
         let l = s.load().unwrap();
         assert_eq!((l.jobs.len(), l.tasks.len(), l.attempts.len()), (1, 0, 0));
         assert_eq!(s.run(1).unwrap(), None);
+        // Its number stays known: a host may submit it again out of its spool.
+        assert_eq!(l.over, [(1, State::Unknown as u8)]);
     });
 }
 

@@ -1,7 +1,7 @@
 //! Both stores in memory, with the same meaning: for simulations and tests. Cheap to clone: what is large is shared.
 
+use super::load::DAY;
 use super::source::{Figure, Record, Source, Span, Visit, in_range};
-use super::sqlite::DAY;
 use super::{
     AttemptRow, DeliveryRow, JobRow, JobStore, Loaded, Op, SpoolOp, SpoolStore, Spooled, StoreError, TaskRow,
     history,

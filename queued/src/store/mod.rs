@@ -11,6 +11,7 @@ mod export;
 mod faults;
 mod filter;
 mod history;
+mod load;
 #[cfg(test)]
 pub(crate) mod memory;
 mod open;
@@ -235,7 +236,10 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// Keeps jobs. One conformance suite holds for all that implement it.
-#[allow(dead_code, reason = "the daemon reads beside the writer, with `reader`; simulations read here")]
+#[allow(
+    dead_code,
+    reason = "the daemon reads beside the writer, with `reader`; simulations read here"
+)]
 pub(crate) trait JobStore: Send {
     /// What is live.
     fn load(&mut self) -> Result<Loaded, StoreError>;

@@ -1,8 +1,9 @@
 //! Reads rows of the leader's store in SQLite, on whichever connection.
 
+use super::load::delivery;
 use super::rows::{EntriesBytes, Rest, set_flags};
 use super::source::{Figure, Record, Source, Span, Visit, in_range};
-use super::sqlite::{delivery, int};
+use super::sqlite::int;
 use super::{AttemptRow, DeliveryRow, JobRow, StoreError, TaskRow, error};
 use libqueue::wire::job::{JobRun, Key, Outcome, TaskRange};
 use prost::Message as _;

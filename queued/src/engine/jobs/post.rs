@@ -7,6 +7,7 @@
 //! What is gathered is also written as a draft into the store now and then: if the leader dies, that is sent.
 
 mod gather;
+mod notice;
 mod outbox;
 #[cfg(test)]
 mod tests;
@@ -15,10 +16,11 @@ mod text;
 use super::types::{Clock, LeaderEffect};
 use crate::store::{JobRow, Op};
 use gather::Gather;
-use libqueue::wire::job::{Cause, Header, Key, Letter, Mailed, Outcome, State, mail_when};
+use libqueue::wire::job::{Cause, Key, Letter, Mailed, Outcome, State, mail_when};
+use notice::{array_item, group_item, operators, summary};
 use outbox::Outbox;
 use std::collections::BTreeMap;
-use text::{Item, header, headers, item, line, title};
+use text::{Item, item};
 
 /// So long a first letter waits for company.
 const HOLD: u64 = 5_000;
@@ -305,7 +307,7 @@ impl Post {
                 Some((n, ..)) => n,
                 None => self.outbox.number(),
             };
-            let letter = letter(clock, number, &pile, &summary(&pile));
+            let letter = letter(clock, number, &pile, &summary(&pile.all, &pile.owner));
             out.push(LeaderEffect::Store(Op::Letter(Box::new(letter.clone()))));
             self.outbox.add(letter, clock.boot);
         }
@@ -332,7 +334,7 @@ impl Post {
                 Some((n, ..)) => n,
                 None => self.outbox.number(),
             };
-            let letter = letter(clock, number, pile, &summary(pile));
+            let letter = letter(clock, number, pile, &summary(&pile.all, &pile.owner));
             pile.draft = Some((number, clock.boot, pile.all.items()));
             out.push(LeaderEffect::Store(Op::Letter(Box::new(letter))));
         }
@@ -428,85 +430,7 @@ fn started(counts: &[(State, u32)]) -> u32 {
     running.map(|(_, n)| n).sum()
 }
 
-/// How many of what: `97 done, 3 failed`.
-fn tally(counts: &[(State, u32)]) -> String {
-    let words = counts.iter().filter(|(_, n)| *n > 0);
-    let words = words.map(|(s, n)| format!("{n} {}", libqueue::job::state_name(*s)));
-    words.collect::<Vec<_>>().join(", ")
-}
-
-/// An array that is over.
-fn array_item(e: &Event<'_>, failed: &Gather) -> Item {
-    let what = title(e, 0);
-    let counts = tally(e.counts);
-    let total: u64 = e.counts.iter().map(|(_, n)| u64::from(*n)).sum();
-    let verdict = if failed.bad == 0 {
-        "Success"
-    } else {
-        "Unsuccessful"
-    };
-    let class = match e.job.plan.class.is_empty() {
-        true => String::new(),
-        false => format!(" [{}]", e.job.plan.class),
-    };
-    let how = match failed.bad {
-        0 => format!("all {total} tasks done"),
-        n => format!("{n} of {total} tasks ended badly"),
-    };
-    let id = e.job.id;
-    let retry = match failed.bad {
-        0 => String::new(),
-        _ => format!("To run those that ended badly again: queue retry {id}\n"),
-    };
-    let next = format!(
-        "{retry}For the output of its tasks:          queue log {id}\n\
-         For everything about it:              queue show {id}"
-    );
-    let mut h = headers(e, 0);
-    h.retain(|h| !matches!(h.name.as_str(), "Exit" | "Signal" | "Host"));
-    let subject = format!("{verdict}: {what}{class}: {how}");
-    let item = failed.digest(&subject, &format!("Array {what} is over: {counts}."), &next, h);
-    Item { what, how, ..item }
-}
-
-/// A group of which nothing is live any more.
-fn group_item(group: &str, owner: &str, all: &Gather) -> Item {
-    let group = line(group, 60);
-    let verdict = if all.bad == 0 { "Success" } else { "Unsuccessful" };
-    let how = match (all.bad, all.well) {
-        (0, n) => format!("{n} jobs done"),
-        (n, 0) => format!("{n} jobs ended badly"),
-        (n, m) => format!("{n} jobs ended badly, {m} done"),
-    };
-    let next = format!("For all of them: queue history --group '{group}'");
-    let h = vec![header("User", owner), header("Group", group.clone())];
-    let subject = format!("{verdict}: group {group}: {how}");
-    let item = all.digest(&subject, &format!("Group {group} is over: {how}."), &next, h);
-    Item {
-        what: format!("group {group}"),
-        how,
-        ..item
-    }
-}
-
-/// What is in a pile, as one letter.
-fn summary(pile: &Pile) -> Item {
-    if let Some(only) = &pile.all.only {
-        return only.clone();
-    }
-    let (bad, well) = (pile.all.bad, pile.all.well);
-    let how = match (bad, well) {
-        (0, n) => format!("{n} jobs ended well"),
-        (n, 0) => format!("{n} jobs ended badly"),
-        (n, m) => format!("{n} jobs ended badly, {m} well"),
-    };
-    let verdict = if bad == 0 { "Success" } else { "Unsuccessful" };
-    let h: Vec<Header> = vec![header("User", &pile.owner)];
-    let next = "To run one of them again: queue retry NUMBER\nFor all of them:          queue history";
-    pile.all
-        .digest(&format!("{verdict}: {how}"), &format!("{how}."), next, h)
-}
-
+/// An item as a letter.
 fn letter(clock: Clock, number: u64, pile: &Pile, item: &Item) -> Letter {
     Letter {
         number,
@@ -516,22 +440,4 @@ fn letter(clock: Clock, number: u64, pile: &Pile, item: &Item) -> Letter {
         at_ms: clock.wall,
         headers: item.headers.clone(),
     }
-}
-
-/// What the operator is told of a job that failed for the host's fault.
-fn operators(e: &Event<'_>) -> Item {
-    let mut item = item(e, e.key.task);
-    let host = if e.host.is_empty() { "a host" } else { e.host };
-    item.subject = line(
-        &format!("queue: error on {host}: job {}: {}", item.what, item.how),
-        150,
-    );
-    let note =
-        "\nThis is not the job's fault: look at that host, and at the logs of its queued and queue-exec.\n";
-    // The output is its owner's alone.
-    if let Some(at) = item.body.find("\nOutput:\n") {
-        item.body.truncate(at);
-    }
-    item.body.push_str(note);
-    item
 }
