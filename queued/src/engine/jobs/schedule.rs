@@ -232,14 +232,13 @@ impl Scheduler {
         let claim = Claim::of(need);
         let h = &mut self.hosts[at as usize];
         let advance = h.usable && !h.has_room(&claim);
-        let due;
-        if advance {
+        let due = if advance {
             h.advance.push_back(key);
-            due = now + stray::ADVANCE;
+            now + stray::ADVANCE
         } else {
             h.seat(&claim);
-            due = now + stray::SEATED;
-        }
+            now + stray::SEATED
+        };
         if let Some(l) = line {
             self.lines[l as usize].refs += 1;
         }

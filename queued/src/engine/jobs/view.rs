@@ -138,7 +138,6 @@ fn refuse(ask: AskId, code: ErrorCode, text: impl Into<String>, out: &mut Vec<Le
     let error = Error {
         code: code as i32,
         text: text.into(),
-        ..Error::default()
     };
     reply(ask, job_reply::Kind::Error(error), true, out);
 }

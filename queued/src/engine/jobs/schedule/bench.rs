@@ -49,7 +49,8 @@ fn need(n: u64) -> Need {
 }
 
 #[test]
-#[ignore = "a measurement: run it with optimisation"]
+#[ignore = "a measurement: run it alone, with optimisation"]
+#[allow(clippy::print_stdout, reason = "its result")]
 fn cost_of_a_dispatch() {
     #[allow(clippy::disallowed_methods, reason = "a measurement")]
     let clock = std::time::Instant::now();
@@ -128,5 +129,5 @@ fn cost_of_a_dispatch() {
         sent - before,
     );
     let mean = per(all - filled, sent);
-    assert!(cfg!(debug_assertions) || mean <= 100.0, "{mean:.1} us");
+    assert!(mean <= 100.0, "{mean:.1} us");
 }

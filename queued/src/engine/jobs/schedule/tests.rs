@@ -299,12 +299,10 @@ fn a_large_job_gets_a_host_in_the_end() {
     assert_eq!(on.len(), 8);
     s.put(entry(100, cores(4)));
     s.put(entry(101, cores(64)));
-    let mut next = 200;
     let mut at = None;
-    for t in 1..200_u64 {
+    for (next, t) in (200..).zip(1..200_u64) {
         let now = t * 1000;
         s.put(entry(next, cores(1)));
-        next += 1;
         let (j, _) = on.remove(0);
         s.gone(now, key(j), Some(8000));
         let sent = sends(&mut s, now);

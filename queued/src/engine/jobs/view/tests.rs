@@ -734,7 +734,8 @@ fn limits_are_shown_to_all_and_set_by_operators() {
 
 /// A million tasks, half of them done in any order, one in a hundred not well.
 #[test]
-#[ignore = "a measurement: run it with optimisation"]
+#[ignore = "a measurement: run it alone, with optimisation"]
+#[allow(clippy::print_stdout, reason = "its result")]
 fn a_page_of_a_million_tasks() {
     let mut w = World::new(&[("h1", 4)]);
     let id = w.submit(array(1_000_000, 1));
@@ -783,7 +784,7 @@ fn a_page_of_a_million_tasks() {
                 p.jobs.len(),
                 p.total
             );
-            assert!(cfg!(debug_assertions) || took.as_millis() < 100, "{took:?}");
+            assert!(took.as_millis() < 100, "{took:?}");
         }
     }
 }
