@@ -10,5 +10,7 @@ pub(crate) mod leader;
 mod post;
 pub(crate) mod schedule;
 mod select;
+#[cfg(test)]
+mod sim;
 pub(crate) mod types;
 mod view;
