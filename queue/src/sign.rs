@@ -2,7 +2,8 @@
 
 use crate::messages::{Failure, printable, reason};
 use crate::place::nobody;
-use aws_lc_rs::{digest, rand};
+use crate::sys;
+use aws_lc_rs::digest;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use queue_exec::client;
@@ -159,7 +160,7 @@ impl Signer {
 /// The system gives no randomness.
 pub fn nonce() -> Result<Nonce, Failure> {
     let mut n = Nonce::default();
-    rand::fill(&mut n).map_err(|_| Failure::own("the system gives no random numbers"))?;
+    sys::random(&mut n).map_err(|_| Failure::own("the system gives no random numbers"))?;
     Ok(n)
 }
 

@@ -138,6 +138,17 @@ pub fn kill_own(signal: i32, group: bool) {
     let _ = unsafe { libc::kill(if group { 0 } else { libc::getpid() }, signal) };
 }
 
+/// Fills a buffer with random bytes of the kernel's: for a few of them a generator of our own takes long to begin.
+pub fn random(buf: &mut [u8]) -> io::Result<()> {
+    // SAFETY: pointer and length are those of the slice. So few bytes come at once, or not at all.
+    let n = Errno::result(unsafe { libc::getrandom(buf.as_mut_ptr().cast(), buf.len(), 0) })?;
+    if n as usize == buf.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::Interrupted.into())
+    }
+}
+
 /// Sends a signal to the calling thread.
 pub fn raise(signal: i32) {
     // SAFETY: a number only. Raw, because real-time signals have no name.
