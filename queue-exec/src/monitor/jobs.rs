@@ -8,6 +8,7 @@
 mod attempts;
 mod check;
 mod journal;
+mod records;
 mod runners;
 mod seen;
 

@@ -171,7 +171,7 @@ pub enum JobReply {
         /// Random.
         life: Nonce,
     },
-    /// Event: an attempt runs.
+    /// Event: an attempt runs. One that is over at once may never be said to run.
     Started {
         /// Which.
         key: JobKey,

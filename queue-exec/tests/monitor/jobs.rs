@@ -1,17 +1,15 @@
 //! Batch jobs: what is run and what is not, what is remembered, and how runners come and go.
 
-use crate::host::{Host, LIMIT, Member, alive, as_user, refused, wait_for};
+use crate::daemon::{Daemon, key, request};
+use crate::host::{Host, Member, alive, as_user, refused, wait_for};
 use crate::tests::Test;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use queue_exec::cert::HostCert;
 use queue_exec::client;
-use queue_exec::protocol::{
-    JobKey, JobReply, JobRequest, PACKET_MAX, RUN_INLINE_MAX, RUN_MAX, Refusal, Reply, Request,
-};
+use queue_exec::protocol::{JobKey, JobReply, JobRequest, RUN_INLINE_MAX, RUN_MAX, Refusal, Reply, Request};
 use queue_exec::state::{random, unix_now};
-use queue_exec::ticket::{Nonce, Ticket};
+use queue_exec::ticket::Ticket;
 use queue_exec::warrant::{LIFETIME, Warrant};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -54,148 +52,6 @@ fn host() -> Host {
     let mut h = Host::new(0);
     h.up();
     h
-}
-
-fn key(job: u64) -> JobKey {
-    JobKey {
-        job,
-        task: 0,
-        attempt: 1,
-    }
-}
-
-/// A run by `user` of the host `m`.
-fn request(h: &Host, m: &Member, user: &str, key: JobKey, run: &str) -> JobRequest {
-    JobRequest::Run {
-        key,
-        warrant: m.warrant(h, user, run.as_bytes()).sign(&m.key),
-        source_cert: m.cert.clone(),
-        run: run.into(),
-        params: b"params".to_vec(),
-        lease: 0,
-        note: b"note".to_vec(),
-    }
-}
-
-/// The daemon's two connections.
-struct Daemon {
-    events: OwnedFd,
-    asks: OwnedFd,
-    life: Nonce,
-    /// What was told before everything was told.
-    told: Vec<JobReply>,
-}
-
-impl Daemon {
-    fn new(h: &Host) -> Self {
-        let events = h.dial();
-        let watching = client::ask(events.as_fd(), &Request::Watch, None).unwrap();
-        assert_eq!(watching, Reply::Done);
-        let mut d = Self {
-            events,
-            asks: h.dial(),
-            life: [0; 16],
-            told: Vec::new(),
-        };
-        let JobReply::Life { life } = d.event() else {
-            panic!("life comes first")
-        };
-        d.life = life;
-        loop {
-            match d.event() {
-                JobReply::Told => return d,
-                e => d.told.push(e),
-            }
-        }
-    }
-
-    fn next(&self, within: Duration) -> Option<JobReply> {
-        let until = Instant::now() + within;
-        let mut buf = vec![0; PACKET_MAX];
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let timeout = PollTimeout::try_from(left).unwrap();
-            if poll(
-                &mut [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)],
-                timeout,
-            )
-            .unwrap()
-                == 0
-            {
-                return None;
-            }
-            let (n, _) = client::receive(self.events.as_fd(), &mut buf).unwrap();
-            match Reply::decode(&buf[..n]).unwrap() {
-                (0, Reply::Job(e)) => return Some(e),
-                (0, Reply::SessionStarted { .. } | Reply::SessionEnded { .. }) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn event(&self) -> JobReply {
-        self.next(LIMIT + LIMIT).expect("no event came")
-    }
-
-    fn ask(&self, r: JobRequest) -> Reply {
-        client::ask(self.asks.as_fd(), &Request::Job(r), None).unwrap()
-    }
-
-    fn run(&self, r: JobRequest) {
-        assert_eq!(self.ask(r), Reply::Done);
-    }
-
-    /// Waits for the start: process id, and what its session said.
-    fn started(&self, key: JobKey) -> (i32, String) {
-        match self.event() {
-            JobReply::Started {
-                key: k,
-                login,
-                pid,
-                running,
-                note,
-                since,
-            } => {
-                assert_eq!((k, &note[..]), (key, &b"note"[..]));
-                assert!(!login.is_empty() && since / 1000 >= unix_now() - 60);
-                (pid as i32, String::from_utf8(running).unwrap())
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn ended(&self, key: JobKey) -> String {
-        match self.event() {
-            JobReply::Ended { key: k, outcome } => {
-                assert_eq!(k, key);
-                String::from_utf8(outcome).unwrap()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Runs a job to its end: process id of its session, and its outcome.
-    fn through(&self, r: JobRequest) -> (i32, String) {
-        let JobRequest::Run { key, .. } = r else {
-            panic!("{r:?}")
-        };
-        self.run(r);
-        let (pid, _) = self.started(key);
-        (pid, self.ended(key))
-    }
-
-    fn end(&self, key: JobKey, signal: u8) -> Reply {
-        self.ask(JobRequest::End {
-            key,
-            signal,
-            cause: 10,
-            text: "killed by bob".into(),
-        })
-    }
-
-    fn forget(&self, keys: &[JobKey]) {
-        assert_eq!(self.ask(JobRequest::Forget { keys: keys.to_vec() }), Reply::Done);
-    }
 }
 
 fn kill(pid: i32) {

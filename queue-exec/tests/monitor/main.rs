@@ -2,6 +2,7 @@
 //! program under another name). Needs root for most; says what it leaves out otherwise.
 
 mod control;
+mod daemon;
 mod fake;
 mod host;
 mod jobs;
