@@ -328,6 +328,9 @@ impl Follow {
     fn has_ended(&mut self, key: Key, host: &str, o: Outcome) {
         self.ended.insert((key.job, key.task));
         for (error, path) in [(false, &o.output), (true, &o.error)] {
+            if path.is_empty() {
+                self.wrote_nothing(key, error, &o);
+            }
             let Some(s) = self.stream(key, error, host, path) else {
                 continue;
             };
@@ -348,6 +351,19 @@ impl Follow {
                 }
                 None => self.plan((key.job, key.task, error), Duration::ZERO, false),
             }
+        }
+    }
+
+    /// Its end names no file: the one that was waited for since its start never comes.
+    fn wrote_nothing(&mut self, key: Key, error: bool, o: &Outcome) {
+        let which = (key.job, key.task, error);
+        let Some(s) = self.streams.get_mut(&which).filter(|s| s.attempt == key.attempt) else {
+            return;
+        };
+        if s.outcome.replace(o.clone()).is_none()
+            && let Some((_, source)) = &mut s.source
+        {
+            source.until(0);
         }
     }
 
