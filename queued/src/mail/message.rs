@@ -3,7 +3,7 @@
 use super::Failure;
 use lettre::Address;
 use lettre::address::Envelope;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Mailbox, Message};
 use libqueue::config::Mail as Config;
 use libqueue::wire::job::Letter;
@@ -94,6 +94,7 @@ pub(super) fn build(config: &Config, host: &str, cluster: &str, letter: &Letter)
         .subject(clean(&letter.subject, VALUE))
         .date(date)
         .message_id(Some(id))
+        .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN);
     // Who answers a letter means the owner of the job.
     let owner = letter.headers.iter().find(|h| h.name == "User");

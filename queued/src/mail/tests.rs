@@ -103,6 +103,7 @@ async fn a_server_gets_the_letter_and_no_header_that_a_user_made_up() {
     has("To: alice@example.org");
     has("Reply-To: alice@example.org");
     has("Auto-Submitted: auto-generated");
+    has("MIME-Version: 1.0");
     has("Message-ID: <queue-7-1741083060000@blue.example.org>");
     has("Date: Tue, 04 Mar 2025 10:11:00 +0000");
     has("X-Queue-Job: 12");
