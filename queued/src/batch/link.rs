@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Pauses between two attempts to connect.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How often it is looked who leads.
 const LOOK: Duration = Duration::from_secs(5);
 /// Bytes that may wait for one connection: one that takes no more is closed.
