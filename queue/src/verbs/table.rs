@@ -112,7 +112,7 @@ sessions still run there), drained (none is left).
         summary: "why a command would run where, or why a job does not run",
         text: "\
 With the number of a batch job: everything that keeps it from running, on each host, and what would make it start.
-Otherwise it takes the options that the command would be started with (`queue --help` lists them), and runs nothing. Of two \
+Otherwise it takes the options that the command would be started with, and runs nothing. Of two \
 hosts that are drawn by chance, the one with the lower score gets the command: so those who look at the same \
 moment do not all choose the same host.
 ",

@@ -164,6 +164,7 @@ impl Follow {
                     if !self.looked || (self.ended.len() as u64) < total {
                         self.look()?;
                     }
+                    self.let_go();
                     last = Some(o);
                 }
                 Ok(Event::Told(n, told)) => self.told(n, told)?,
@@ -367,6 +368,15 @@ impl Follow {
         }
     }
 
+    /// All is over: files of which no end was told get no more either.
+    fn let_go(&mut self) {
+        for s in self.streams.values_mut().filter(|s| s.outcome.is_none()) {
+            if let Some((_, source)) = &mut s.source {
+                source.until(0);
+            }
+        }
+    }
+
     fn plan(&mut self, which: Which, late: Duration, follow: bool) {
         self.due.retain(|d| d.which != which);
         self.due.push_back(Due {
@@ -390,7 +400,7 @@ impl Follow {
                 continue;
             };
             // It was planned before the end was known.
-            let follow = d.follow && s.outcome.is_none();
+            let follow = d.follow && s.outcome.is_none() && !over;
             if s.outcome.as_ref().is_some_and(|o| o.written == 0) {
                 continue;
             }
