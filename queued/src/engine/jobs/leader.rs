@@ -28,6 +28,7 @@ use table::{Children, HostState, Job, Live, Over, Stage};
 
 mod act;
 mod after;
+#[cfg(test)]
 mod check;
 mod dispatch;
 mod finish;

@@ -24,7 +24,6 @@ type Said = Result<String, String>;
 /// What is asked besides which jobs.
 struct Wish<'a> {
     by: String,
-    named: bool,
     act: &'a Act,
 }
 
@@ -38,7 +37,6 @@ impl Leader {
         let found = self.select(who, &which, true, ended);
         let wish = Wish {
             by: format!("{}@{}", who.user, who.host),
-            named,
             act: &act,
         };
         let mut acted = Acted::default();

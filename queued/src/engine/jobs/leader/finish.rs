@@ -1,6 +1,6 @@
 //! Where tasks go from one stage to the next, and what follows when a job has nothing left to do.
 
-use super::table::{Fate, Job, Stage, label};
+use super::table::{Fate, Job, Stage};
 use super::{Change, Leader, LeaderEffect};
 use crate::engine::jobs::post::{Event, EventKind};
 use crate::store::Op;
@@ -268,10 +268,5 @@ impl Leader {
         {
             self.sched.take_out(id);
         }
-    }
-
-    /// "12.3" of an attempt.
-    pub(super) fn name(key: Key) -> String {
-        label(key.job, key.task)
     }
 }

@@ -37,6 +37,7 @@ impl GateState {
     }
 
     /// Jobs that wait for a unit.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.lines.values().map(|l| l.waiting.len()).sum()
     }
@@ -252,6 +253,7 @@ impl Leader {
     }
 
     /// Panics if units in use are not those of the attempts, or a job stands where it does not belong.
+    #[cfg(test)]
     pub(super) fn check_limits(&self) {
         let mut used: BTreeMap<Gate, u32> = BTreeMap::new();
         for key in self.live.keys() {

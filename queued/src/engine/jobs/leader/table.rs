@@ -294,6 +294,7 @@ impl Tasks {
     }
 
     /// About how many bytes this takes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let fates = self.extras.values().filter(|e| e.fate.is_some()).count();
         self.stages.capacity()
@@ -303,6 +304,7 @@ impl Tasks {
     }
 
     /// Panics if the counts do not fit.
+    #[cfg(test)]
     pub(crate) fn check(&self) {
         let mut counts = [0; STAGES];
         for s in &self.stages {

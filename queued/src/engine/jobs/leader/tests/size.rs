@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::rng::Rng;
+use std::io::Write as _;
 
 #[test]
 fn a_million_tasks_of_which_half_ended_in_random_order() {
@@ -101,4 +102,76 @@ fn a_hundred_thousand_jobs_are_killed_in_one_pass() {
     assert_eq!(w.leader.jobs.len(), 1);
     assert!(w.leader.ended.len() <= 20_001);
     assert_eq!(w.leader.over.len(), 99_999);
+}
+
+/// Time of the whole life of short jobs, and of taking over many: `cargo test --profile ci -- --ignored --nocapture
+/// leader_speed`.
+#[test]
+#[ignore = "a measurement: run it with optimisation"]
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+fn leader_speed() {
+    const JOBS: u64 = 100_000;
+    let mut w = World::with(&[("h1", 2)]);
+    w.leader.next_id = 1_000_000;
+    let conn = w.links["h1"].0;
+    let mut out = Vec::new();
+    let clock = w.clock;
+    let hear = |leader: &mut Leader, out: &mut Vec<LeaderEffect>, message| {
+        let host = "h1".into();
+        leader.handle(clock, LeaderInput::Heard { host, conn, message }, out);
+    };
+    let mut ops_all = Vec::new();
+    let begin = std::time::Instant::now();
+    for id in 1..=JOBS {
+        let submit = Submit {
+            plan: Some(Plan::default()),
+            id,
+            owner: "alice".into(),
+            ..Submit::default()
+        };
+        hear(&mut w.leader, &mut out, up::Kind::Submit(submit));
+        let ops = out.drain(..).filter_map(|e| match e {
+            LeaderEffect::Store(op) => Some(op),
+            _ => None,
+        });
+        ops_all.extend(ops);
+    }
+    let submitted = begin.elapsed();
+    w.store.commit(&ops_all).unwrap();
+    let mut loads = w.store.clone();
+    let begin = std::time::Instant::now();
+    let mut n = 0;
+    while let Some(k) = w.leader.live.keys().next().copied() {
+        let key = Some(k);
+        let running = Some(Running::default());
+        hear(
+            &mut w.leader,
+            &mut out,
+            up::Kind::Started(StartedAttempt { key, running }),
+        );
+        let outcome = Some(exited(0));
+        hear(
+            &mut w.leader,
+            &mut out,
+            up::Kind::Ended(EndedAttempt { key, outcome }),
+        );
+        out.clear();
+        n += 1;
+    }
+    assert_eq!(n, JOBS);
+    let ran = begin.elapsed();
+    let begin = std::time::Instant::now();
+    let loaded = loads.load().unwrap();
+    let read = begin.elapsed();
+    let begin = std::time::Instant::now();
+    w.leader = Leader::new(clock, "h0", loaded, 8, &mut out);
+    let taken = begin.elapsed();
+    assert_eq!(w.leader.jobs.len() as u64, JOBS);
+    let each = |d: std::time::Duration| d.as_micros() as f64 / JOBS as f64;
+    let _ = writeln!(
+        std::io::stderr(),
+        "submit {:.1} us, start and end {:.1} us each; {JOBS} jobs read in {read:?}, taken over in {taken:?}",
+        each(submitted),
+        each(ran)
+    );
 }
