@@ -19,6 +19,9 @@ use std::sync::mpsc::SyncSender;
 /// Signals that end the job, unless whoever started us ignores or blocks them.
 const FATAL: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
 
+/// How often the leader is asked again: it had the job a moment ago, so it is being restarted.
+const TRIES: u32 = 60;
+
 /// The signals that are watched for.
 #[derive(Debug)]
 pub struct Signals {
@@ -93,6 +96,7 @@ pub fn stay(job: Job, signals: Signals, tee: Option<Tee>) -> Result<End, Failure
             tail: None,
             old: job.old,
             patient: job.spooled,
+            tries: TRIES,
             here: job.here,
         },
         Screen { tee },

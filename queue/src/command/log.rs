@@ -92,6 +92,7 @@ fn follow(log: &Log, which: Selection, here: String) -> Result<u8, Failure> {
             tail: log.tail,
             old: None,
             patient: false,
+            tries: 0,
             here,
         },
         Screen::default(),

@@ -59,6 +59,8 @@ pub struct Options {
     pub old: Option<(PathBuf, u64)>,
     /// The job may not be known to the leader yet.
     pub patient: bool,
+    /// How often the leader is asked again, a second later, if it cannot be reached at the beginning.
+    pub tries: u32,
     /// Name of this host.
     pub here: String,
 }
@@ -194,17 +196,18 @@ impl Follow {
             any: false,
             follow: true,
         };
-        let (to, patient) = (self.to.clone(), self.options.patient);
+        let (to, patient, mut tries) = (self.to.clone(), self.options.patient, self.options.tries);
         let ask = move || {
             loop {
                 let over = until_over(&wait, |p| {
                     let _ = to.send(Event::Progress(p.clone()));
                 });
-                let unknown = match &over {
-                    Ok(o) => o.nothing,
-                    Err(_) => true,
+                let again = match &over {
+                    Ok(o) => o.nothing && patient,
+                    Err(_) => patient || tries > 0,
                 };
-                if unknown && patient {
+                if again {
+                    tries = tries.saturating_sub(1);
                     std::thread::sleep(Duration::from_secs(1));
                     continue;
                 }
