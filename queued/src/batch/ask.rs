@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         batch.send(Input::Ask {
             ask: number,
             who,
-            query: kind,
+            query: Box::new(kind),
             tx,
         });
         if let Err(e) = answer(rx, read, &mut write, &asker, driver).await {

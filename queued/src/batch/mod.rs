@@ -52,7 +52,7 @@ pub(crate) enum Input {
         /// Who.
         who: Asker,
         /// What.
-        query: query::Kind,
+        query: Box<query::Kind>,
         /// For the answers: closed after the last one.
         tx: mpsc::Sender<JobReply>,
     },

@@ -118,6 +118,10 @@ pub(super) struct Conn {
 }
 
 /// What the two engines of one host say to each other.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "each is handed on at once; few wait at a time"
+)]
 pub(super) enum Local {
     ToLeader(u64, up::Kind),
     ToAgent(u64, down::Kind),
@@ -377,6 +381,7 @@ impl Task {
                     return;
                 }
                 self.asks.insert(ask, tx);
+                let query = *query;
                 self.tell_leader(LeaderInput::Ask { ask, who, query });
             }
             Input::Gone(ask) => {

@@ -77,6 +77,10 @@ pub(crate) enum AgentInput {
 
 /// What the agent wants done.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "each is carried out at once; few wait at a time"
+)]
 pub(crate) enum AgentEffect {
     /// Write this down. What follows waits for it.
     Spool(SpoolOp),
@@ -190,6 +194,10 @@ pub(crate) enum LeaderInput {
 
 /// What the leader wants done.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "each is carried out at once; few wait at a time"
+)]
 pub(crate) enum LeaderEffect {
     /// Write this down. What follows waits for it.
     Store(Op),
