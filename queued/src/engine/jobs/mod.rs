@@ -3,7 +3,6 @@
 //! `leader` is the one that knows all jobs and sends attempts to hosts; `agent` is the one on each host that takes
 //! submissions and runs attempts; `schedule` chooses which job goes to which host; `view` answers what people ask;
 //! `post` decides which letters are written. `sim` plays them all against crashes and partitions.
-#![allow(dead_code, reason = "under construction")]
 
 pub(crate) mod agent;
 pub(crate) mod leader;

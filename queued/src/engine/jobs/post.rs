@@ -412,6 +412,7 @@ impl Post {
     }
 
     /// Letters that wait to be sent.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> u64 {
         self.outbox.len() + self.users.len() as u64
     }
