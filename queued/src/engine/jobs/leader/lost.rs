@@ -91,6 +91,11 @@ impl Leader {
             self.stage(key.job, index, Stage::Failed);
             self.keep_fate(key.job, index, &outcome, host);
             self.write_task(key.job, index, out);
+            // How the attempt ends there is not known yet: the job itself says why it has failed.
+            if let Some(job) = self.jobs.get_mut(&key.job).filter(|j| j.row.plan.array.is_none()) {
+                job.row.reason = format!("host lost: {}", outcome.text);
+                out.push(LeaderEffect::Store(Op::Row(Box::new(job.row.clone()))));
+            }
             self.tell(EventKind::Ended, key, Some(&outcome), State::Failed, host);
             self.look_over(key.job, out);
         } else {
