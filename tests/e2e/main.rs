@@ -1,6 +1,7 @@
 //! End to end: Queue installed and running on hosts made of namespaces, looked at from outside only.
 //! One file per topic. Needs root; says so and fails without.
 
+mod batch;
 mod hangs;
 mod join;
 mod launch;
@@ -9,6 +10,7 @@ mod place;
 mod privilege;
 mod programs;
 mod seeing;
+mod survive;
 mod terminal;
 mod world;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     }
     let world = World::of(world::three);
     let more = World::of(world::three_more);
+    let jobs = World::of(world::three);
     let mut trials = Vec::new();
     for topic in [
         launch::trials,
@@ -44,8 +47,11 @@ fn main() -> ExitCode {
     for topic in [members::trials, place::trials, seeing::trials] {
         trials.extend(topic(&more));
     }
+    for topic in [batch::trials, survive::trials] {
+        trials.extend(topic(&jobs));
+    }
     let conclusion = run(&args, trials);
-    for hosts in [world, more] {
+    for hosts in [world, more, jobs] {
         if let Err(e) = hosts.down() {
             let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
             return ExitCode::FAILURE;

@@ -50,7 +50,7 @@ fn id(c: &Cluster, k: usize, user: &str, there: &str) -> Result<String> {
     let found = wait_for(LIMIT, &format!("{user}'s session on {there}"), || {
         let out = say(c, k, user, &["jobs", "--json"]).ok()?;
         all = serde_json::from_slice(&out.stdout).ok()?;
-        let mut list = all["jobs"].as_array()?.iter().filter(|s| {
+        let mut list = all["sessions"].as_array()?.iter().filter(|s| {
             let is = |field: &str, value: &str| s[field] == value;
             is("user", user) && is("host", there)
         });
