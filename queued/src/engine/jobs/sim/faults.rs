@@ -248,7 +248,6 @@ impl World {
                 host.draining = false;
                 host.disk_full = false;
                 host.cut = host.cut.min(self.now + 1000);
-                host.frozen = host.frozen.min(self.now + 1000);
                 self.tell_view(h);
                 self.at(2000, Event::Member(h));
             }

@@ -17,8 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Broken, Event, World};
 
-/// Histories that are played each time; fewer where the code is slow.
-const SEEDS: u64 = if cfg!(debug_assertions) { 500 } else { 10_000 };
+/// Histories that are played each time.
+const SEEDS: u64 = 10_000;
 /// After the last fault everything is over in this time: the longest pauses between tries are half an hour.
 const LIMIT: u64 = 4 * 3_600_000;
 
