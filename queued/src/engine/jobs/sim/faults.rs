@@ -65,7 +65,7 @@ impl World {
 
     fn freeze(&mut self, h: usize, time: u64) {
         self.tell(|| format!("h{h} is frozen for {time}"));
-        self.hosts[h].frozen = self.now + time;
+        self.hosts[h].frozen = self.hosts[h].frozen.max(self.now + time);
         self.at(5000, Event::Member(h));
         self.at(time + 1000, Event::Member(h));
     }
