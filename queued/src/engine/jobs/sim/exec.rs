@@ -361,7 +361,7 @@ impl World {
                 }
             }
             Phase::End => {
-                let fails = self.chance(if key.job % 4 == 0 { 60 } else { 5 });
+                let fails = self.chance(if key.job.is_multiple_of(4) { 60 } else { 5 });
                 self.session_ends(h, key, Cause::Exited, Some(u32::from(fails)));
             }
             Phase::Deadline => self.watch_lease(h, key),

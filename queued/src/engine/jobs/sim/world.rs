@@ -130,6 +130,8 @@ pub(super) struct World {
     /// Jobs whose submission was answered, and those that may run twice.
     pub(super) acked: BTreeSet<u64>,
     pub(super) acked_seen: usize,
+    /// Those of them that were other jobs.
+    others: BTreeSet<u64>,
     pub(super) doubled: BTreeSet<u64>,
     /// Jobs that somebody started again: they no longer wait for anything.
     pub(super) retried: BTreeSet<u64>,
@@ -161,6 +163,7 @@ impl World {
             submitting: BTreeSet::new(),
             acked: BTreeSet::new(),
             acked_seen: 0,
+            others: BTreeSet::new(),
             doubled: BTreeSet::new(),
             retried: BTreeSet::new(),
             well: BTreeSet::new(),
@@ -439,11 +442,16 @@ impl World {
         daemon.written = n;
         for op in &ops {
             // It turned out to be a job that was there already.
+            let put = |op: &SpoolOp, id: u64| match op {
+                SpoolOp::Put(s) => s.id == id && s.plan.as_ref().is_some_and(|p| p.dedupe.is_some()),
+                _ => false,
+            };
             if let SpoolOp::Gone(id) = op
                 && !self.lead.disk.has(*id)
-                && host.spool.is_deduped(*id)
+                && (host.spool.is_deduped(*id) || ops.iter().any(|op| put(op, *id)))
             {
                 self.acked.remove(id);
+                self.others.insert(*id);
             }
         }
         host.spool.commit(&ops);
@@ -464,7 +472,9 @@ impl World {
             AgentEffect::Unlink(link) => self.unlink(h, link),
             AgentEffect::Answer(ask, answer) => {
                 self.submitting.remove(&ask);
-                if let Ok(submitted) = answer {
+                if let Ok(submitted) = answer
+                    && !self.others.contains(&submitted.id)
+                {
                     self.acked.insert(submitted.id);
                 }
             }
