@@ -145,7 +145,7 @@ fn built_in() -> [Class; 2] {
         restart: Restart::Ask as i32,
         lease_ms: LEASE_MS,
         time_ms: 0,
-        mail: mail_when::END | mail_when::FAIL,
+        mail: mail_when::FAIL,
         max_running: 0,
         need: None,
     };
@@ -326,7 +326,7 @@ mod tests {
         );
         assert_eq!(need.expr, "arch==x86_64");
         assert_eq!((classes[2].mail, classes[2].priority), (0, 0));
-        assert_eq!(classes[1].mail, mail_when::END | mail_when::FAIL);
+        assert_eq!(classes[1].mail, mail_when::FAIL);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::need::in_words;
 use libqueue::job;
 use libqueue::size;
 use libqueue::wire::job::{
-    After, AfterHow, Detail, Details, IdRange, Outcome, Plan, Run, Selection, Tried, job_reply, query,
+    After, AfterHow, Cause, Detail, Details, IdRange, Outcome, Plan, Run, Selection, Tried, job_reply, query,
 };
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -78,7 +78,9 @@ pub fn text(d: &Detail, env: bool) -> String {
         }
     }
     line("output", &d.home);
-    for t in &d.attempts {
+    // What was only sent somewhere, and taken back, is of no interest.
+    let taken_back = |t: &&Tried| t.outcome.as_ref().is_some_and(|o| o.cause() == Cause::NotStarted);
+    for t in d.attempts.iter().filter(|t| !taken_back(t)) {
         out += &attempt(t);
     }
     let last = d.attempts.iter().rev().find_map(|t| t.outcome.as_ref());
@@ -223,7 +225,7 @@ fn ends(o: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libqueue::wire::job::{Cause, Job, Key, State};
+    use libqueue::wire::job::{Job, Key, State};
 
     #[test]
     fn as_lines() {

@@ -498,7 +498,19 @@ impl Leader {
         if self.jobs.get(&id).is_some_and(|j| j.live > 0) {
             return Err("it runs: kill it first".to_owned());
         }
-        if self.jobs.contains_key(&id) {
+        if let Some(job) = self.jobs.get(&id) {
+            // The file that was made to find out who sees the directory: once, because nothing of the job is left that
+            // could be tried again.
+            let made = job.row.home_hosts.first() == Some(&job.row.submit_host);
+            let link = self.hosts.get(&job.row.submit_host).and_then(|h| h.link.as_ref());
+            if let Some(link) = link.filter(|_| made) {
+                out.push(LeaderEffect::Deliver {
+                    conn: link.conn,
+                    job: id,
+                    from: String::new(),
+                    number: 0,
+                });
+            }
             self.remove(id);
         } else {
             self.delete_ended(id);
