@@ -2,7 +2,7 @@
 //! freeze, clocks jump, disks are full, connections are cut, half open, slow or doubled. What must hold is checked
 //! after each step, and at the end everything has to be over. A failure names its seed.
 //!
-//! `SEED=7 cargo test -p queued jobs::sim::one` plays one history and tells it; `SEEDS=1000000` plays more.
+//! `SEED=7 cargo test -p queued sim::one_history` plays one history and tells it; `SEEDS=1000000` plays more.
 
 mod check;
 mod exec;
@@ -159,38 +159,38 @@ fn one_history_is_told() {
     }
 }
 
+/// Plays histories of a world in which a rule does not hold, until the checks find what must follow from that.
+fn finds(broken: Broken, what: &str) {
+    let found = (0..4000).any(|seed| history(seed, broken, false).is_err_and(|e| e.contains(what)));
+    assert!(found, "{broken:?} is not found out");
+}
+
 #[test]
-#[should_panic(expected = "lives on")]
 fn dispatches_of_an_old_connection_would_double_jobs() {
-    histories(0, 4000, Broken::Links);
+    finds(Broken::Links, "lives on");
 }
 
 #[test]
-#[should_panic(expected = "lives on")]
 fn a_leader_without_a_margin_would_double_jobs() {
-    histories(0, 4000, Broken::Margin);
+    finds(Broken::Margin, "lives on");
 }
 
 #[test]
-#[should_panic(expected = "lives on")]
 fn a_journal_that_forgets_would_double_jobs() {
-    histories(0, 4000, Broken::Journal);
+    finds(Broken::Journal, "lives on");
 }
 
 #[test]
-#[should_panic(expected = "was acknowledged and is lost")]
 fn answers_before_the_commit_would_lose_jobs() {
-    histories(0, 4000, Broken::Commit);
+    finds(Broken::Commit, "was acknowledged and is lost");
 }
 
 #[test]
-#[should_panic(expected = "was acknowledged and is lost")]
 fn a_spool_that_is_lost_would_lose_jobs() {
-    histories(0, 4000, Broken::Spool);
+    finds(Broken::Spool, "was acknowledged and is lost");
 }
 
 #[test]
-#[should_panic(expected = "cores")]
 fn hosts_that_grant_everything_are_found_out() {
-    histories(0, 4000, Broken::Grants);
+    finds(Broken::Grants, "cores");
 }
