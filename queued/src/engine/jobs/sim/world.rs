@@ -112,7 +112,6 @@ pub(super) struct Host {
 /// All of it.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) seed: u64,
     pub(super) rng: Rng,
     pub(super) now: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -148,7 +147,6 @@ impl World {
         let n = 2 + rng.below(5);
         let hosts = (0..n).map(|i| Host::new(i, &mut rng)).collect();
         let mut w = Self {
-            seed,
             rng,
             now: 0,
             events: BTreeMap::new(),
