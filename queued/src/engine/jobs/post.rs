@@ -17,7 +17,7 @@ use super::types::{Clock, LeaderEffect};
 use crate::store::{JobRow, Op};
 use gather::Gather;
 use libqueue::wire::job::{Cause, Key, Letter, Mailed, Outcome, State, mail_when};
-use notice::{array_item, group_item, operators, summary};
+use notice::{array_item, group_item, operators, summary, undelivered};
 use outbox::Outbox;
 use std::collections::BTreeMap;
 use text::{Item, item};
@@ -399,7 +399,11 @@ impl Post {
 
     /// A host says what became of a letter.
     pub(crate) fn mailed(&mut self, clock: Clock, host: &str, mailed: Mailed, out: &mut Vec<LeaderEffect>) {
-        self.outbox.mailed(clock, host, mailed, out);
+        let refused = self.outbox.mailed(clock, host, mailed, out);
+        // Of what goes to the operator himself the log has to be enough.
+        if let Some((letter, why)) = refused.filter(|(l, _)| !l.to.is_empty()) {
+            self.faults.push((undelivered(&letter, &why), clock.boot));
+        }
         self.wake = Some(0);
     }
 

@@ -6,7 +6,7 @@ use super::table::{Phase, Stage};
 use super::{Leader, LeaderEffect, Timer};
 use crate::engine::jobs::post::EventKind;
 use crate::store::Op;
-use libqueue::wire::job::{Cause, Key, Outcome, Restart, Running, down};
+use libqueue::wire::job::{Cause, Key, Outcome, Restart, Running, State, down, mail_when};
 
 /// Longest text of an outcome that is kept.
 const TEXT: usize = 1000;
@@ -49,8 +49,7 @@ impl Leader {
         }
         if let Some(index) = self.index(key) {
             self.stage(key.job, index, Stage::Running);
-            let state = libqueue::wire::job::State::Running;
-            self.tell(EventKind::Begin, key, None, state, host);
+            self.tell(EventKind::Begin, key, None, State::Running, host);
         }
         if let Some(children) = self.children.get(&key) {
             self.dirty.extend(&children.jobs);
@@ -116,6 +115,11 @@ impl Leader {
         };
         job.live = job.live.saturating_sub(1);
         self.dirty.insert(key.job);
+        // What was over before its start was told of has begun all the same, if somebody wants to know.
+        let unsaid = !live.old && live.phase == Phase::Sent && outcome.started_ms > 0;
+        if unsaid && job.row.plan.mail.is_some_and(|m| m & mail_when::BEGIN != 0) {
+            self.tell(EventKind::Begin, key, None, State::Running, &host);
+        }
         if !live.old {
             self.decide(key, index, outcome, &live, then);
         }

@@ -3,7 +3,7 @@
 use super::Event;
 use super::gather::Gather;
 use super::text::{Item, header, headers, item, line, title};
-use libqueue::wire::job::{Header, State};
+use libqueue::wire::job::{Header, Letter, State};
 
 /// How many of what: `97 done, 3 failed`.
 fn tally(counts: &[(State, u32)]) -> String {
@@ -99,4 +99,24 @@ pub(super) fn operators(e: &Event<'_>) -> Item {
     }
     item.body.push_str(note);
     item
+}
+
+/// What the operator is told of a letter that was refused for good.
+pub(super) fn undelivered(letter: &Letter, why: &str) -> Item {
+    let (to, why) = (line(&letter.to, 100), line(why, 300));
+    let body = format!(
+        "A letter to {to} is given up: {why}.\n\nIts subject was:\n  {}\n\n\
+         It is not tried again. The address comes from --mail-to, or is the account of the job's owner.\n",
+        line(&letter.subject, 150)
+    );
+    // Who answers means the owner, who does not know of it.
+    let owner = letter.headers.iter().filter(|h| h.name == "User");
+    Item {
+        subject: line(&format!("queue: a letter to {to} is given up"), 150),
+        body,
+        headers: owner.cloned().collect(),
+        what: format!("letter to {to}"),
+        how: why,
+        ..Item::default()
+    }
 }

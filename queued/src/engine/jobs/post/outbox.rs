@@ -39,6 +39,8 @@ pub(super) struct Outbox {
     /// Hosts that can send mail, with their connections.
     mailers: BTreeMap<String, u64>,
     last: u64,
+    /// The last try of any letter failed: said once, until one is sent again.
+    failing: bool,
 }
 
 impl Outbox {
@@ -95,23 +97,35 @@ impl Outbox {
         }
     }
 
-    /// What became of a letter.
-    pub(super) fn mailed(&mut self, clock: Clock, host: &str, m: Mailed, out: &mut Vec<LeaderEffect>) {
-        let Some(letter) = self.letters.get_mut(&m.number) else {
-            return;
-        };
+    /// What became of a letter; one that is refused for good is given back, with the reason.
+    pub(super) fn mailed(
+        &mut self,
+        clock: Clock,
+        host: &str,
+        m: Mailed,
+        out: &mut Vec<LeaderEffect>,
+    ) -> Option<(Letter, String)> {
+        let letter = self.letters.get_mut(&m.number)?;
+        let why = format!("{host} says {}", m.failed);
         if m.failed.is_empty() || m.hopeless {
-            let gone = self.letters.remove(&m.number);
+            let gone = self.letters.remove(&m.number)?;
             out.push(LeaderEffect::Store(Op::LetterGone(m.number)));
-            if let Some(gone) = gone.filter(|_| m.hopeless && !m.failed.is_empty()) {
-                out.push(given_up(&gone.letter, &format!("{host} says {}", m.failed)));
+            if m.failed.is_empty() {
+                self.failing = false;
+                return None;
             }
-            return;
+            out.push(given_up(&gone.letter, &why));
+            return Some((gone.letter, why));
         }
         letter.at = None;
         letter.tries += 1;
         letter.due = clock.boot + (PAUSE << (letter.tries - 1).min(6)).min(PAUSE_MAX);
-        letter.failed = format!("{host} says {}", m.failed);
+        if !std::mem::replace(&mut self.failing, true) {
+            let text = format!("letters cannot be sent now, and are tried again: {why}");
+            out.push(LeaderEffect::Log(Level::Warn, text));
+        }
+        letter.failed = why;
+        None
     }
 
     /// Sends what is due, and gives up what is too old.

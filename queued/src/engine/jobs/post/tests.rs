@@ -511,11 +511,17 @@ fn a_letter_is_tried_again_elsewhere_and_given_up_after_three_days() {
     }
     assert!(o.store.is_empty() && o.post.waiting() == 0);
     assert!(o.sent.len() < 100, "{}", o.sent.len());
-    assert_eq!(o.logs.len(), 1);
+    // That letters wait is said once.
+    assert_eq!(o.logs.len(), 2);
     assert!(
-        o.logs[0].contains("given up: h1 says greylisted"),
+        o.logs[0].contains("tried again: h1 says try later"),
         "{}",
         o.logs[0]
+    );
+    assert!(
+        o.logs[1].contains("given up: h1 says greylisted"),
+        "{}",
+        o.logs[1]
     );
     assert_eq!(o.post.wake(), None);
 }
@@ -530,6 +536,18 @@ fn a_refused_address_is_not_tried_again_and_without_a_mailer_nothing_is_said() {
     o.mailed(number, "550 no such user", true);
     assert!(o.store.is_empty() && o.logs.len() == 1);
     o.mailed(number, "", false);
+    // The operator hears of it; but not that his own letters are refused.
+    o.pass(1);
+    assert_eq!(o.subjects()[1..], ["queue: a letter to alice is given up"]);
+    let l = &o.sent[1];
+    assert!(
+        l.to.is_empty() && l.body.contains("h1 says 550 no such user"),
+        "{l:?}"
+    );
+    assert!(l.body.contains("Unsuccessful: 1 build [main]: exit 3"), "{l:?}");
+    o.mailed(l.number, "550 nobody here", true);
+    o.pass(HOUR);
+    assert!(o.sent.len() == 2 && o.store.is_empty() && o.logs.len() == 2);
     let mut o = Office::without_mailer();
     o.event(ended(&job(1, |_| {}), 0, State::Failed, &bad));
     o.pass(4 * 86_400_000);
