@@ -28,7 +28,7 @@ one() {
       while tsp -l | awk '\$2==\"queued\"||\$2==\"running\"{e=1} END{exit !e}'; do sleep 0.05; done; tsp -K" ;;
   queue) sh_in "cd /tmp; queue wait -q \$(queue -b -h h1 --array 1-$n -- /bin/true)" ;;
   queue-each) sh_in "cd /tmp; for ((i = 0; i < $each; i++)); do queue -b -h h1 --group each -- /bin/true; done >/dev/null
-      queue wait -q --group each" ;;
+      queue wait -q --group each 2>/dev/null" ;;
   *) echo "batch.sh: no peer $1" >&2; return 2 ;;
   esac
 }

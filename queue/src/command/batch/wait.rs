@@ -36,6 +36,18 @@ pub fn run(wait: Wait, quiet: bool, as_json: bool) -> Result<u8, Failure> {
     let mut bar = Bar::new(quiet || as_json);
     let over = until_over(&wait, |p| bar.show(p))?;
     bar.clear();
+    if over.nothing && wait.which.as_ref().is_some_and(|w| w.ids.is_empty()) {
+        // By what they have in common, those are meant that have not ended: there may be none any more.
+        if as_json {
+            write_all(
+                1,
+                encode(&json!({ "code": 0, "tasks": {}, "bad": [] }), false)?.as_bytes(),
+            );
+        } else if !quiet {
+            say("nothing to wait for: no such job waits or runs", false);
+        }
+        return Ok(0);
+    }
     if over.nothing {
         return Err(Failure::own(
             "there are no such jobs: `queue jobs --ended` lists those of the last hour, `queue history` all",
