@@ -301,8 +301,12 @@ impl Agent {
     fn answered(&mut self, id: u64, existed: bool) -> Option<u64> {
         let s = &mut self.submissions;
         s.slow = false;
-        let at = s.under_way.iter().position(|i| *i == id);
-        let at = at.or_else(|| (existed && !s.under_way.is_empty()).then_some(0))?;
+        // The other one may be under way, too: the order tells which is meant.
+        let at = if existed {
+            Some(0)
+        } else {
+            s.under_way.iter().position(|i| *i == id)
+        }?;
         s.under_way.remove(at)
     }
 

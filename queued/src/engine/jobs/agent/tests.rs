@@ -220,6 +220,23 @@ fn a_number_is_written_down_before_it_is_used_and_the_leader_answers() {
 }
 
 #[test]
+fn of_two_alike_that_are_under_way_the_first_is_answered_first() {
+    let submit = |id| Submit {
+        id,
+        ..Submit::default()
+    };
+    let mut b = Bench::new(Spooled {
+        block: None,
+        submits: vec![submit(3), submit(4)],
+    });
+    b.linked(1);
+    let out = b.hears(1, accepted(4, true));
+    assert!(out.contains(&AgentEffect::Spool(SpoolOp::Gone(3))), "{out:?}");
+    let out = b.hears(1, accepted(4, false));
+    assert_eq!(out, [AgentEffect::Spool(SpoolOp::Gone(4))]);
+}
+
+#[test]
 fn without_an_answer_it_is_kept_here_and_sent_until_the_leader_has_it() {
     let mut b = Bench::ready();
     b.submit(10);
@@ -299,7 +316,10 @@ fn numbers_are_asked_for_in_time_and_never_given_twice() {
     b.hears(1, down::Kind::Block(Block { from: 5, to: 9 }));
     assert!(wants(&b.submit(13)));
     let out = b.hears(1, down::Kind::Block(Block { from: 20, to: 24 }));
-    assert_eq!(out, [AgentEffect::Spool(SpoolOp::Block(Block { from: 20, to: 24 }))]);
+    assert_eq!(
+        out,
+        [AgentEffect::Spool(SpoolOp::Block(Block { from: 20, to: 24 }))]
+    );
     assert_eq!(submitted(&b.submit(14)), [20]);
     // Nobody answers: an error, after a while.
     let mut b = Bench::new(Spooled::default());
