@@ -5,6 +5,7 @@ mod batch;
 mod hangs;
 mod join;
 mod launch;
+mod mail;
 mod members;
 mod place;
 mod privilege;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     for topic in [batch::trials, survive::trials] {
         trials.extend(topic(&jobs));
     }
+    trials.extend(mail::trials());
     let conclusion = run(&args, trials);
     for hosts in [world, more, jobs] {
         if let Err(e) = hosts.down() {

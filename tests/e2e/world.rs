@@ -226,7 +226,7 @@ pub(crate) fn bare(hosts: usize) -> Result<Cluster> {
 }
 
 /// Where cargo put the programs: beside this one's directory, unless `QUEUE_BUILT` says otherwise.
-fn built() -> Result<PathBuf> {
+pub(crate) fn built() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("QUEUE_BUILT") {
         return Ok(dir.into());
     }

@@ -50,3 +50,25 @@ need_packages() {
 			</dev/null >/dev/null; } ||
 		die "cannot install$missing: do it as root (apt-get install$missing), then again"
 }
+
+# unpack_package NAME FILE DIR
+# A Debian package and what it needs, unpacked but not installed: no service of it runs, and it takes nobody's place.
+# FILE: it is done when this is there.
+unpack_package() {
+	[ ! -e "$3/$2" ] && [ ! -e "/$2" ] || return 0
+	have apt-get || { say "not a Debian machine: make sure that there is /$2"; return 0; }
+	say "unpacking $1 into $3"
+	rm -rf "$3.new" && mkdir -p "$3.new/debs/partial" "$3.new/root"
+	new=$(cd "$3.new" && pwd)
+	download() {
+		apt-get install -qq -y --no-install-recommends --download-only -o APT::Sandbox::User=root \
+			-o Debug::NoLocking=1 -o Dir::Cache::archives="$new/debs" "$1" </dev/null >/dev/null
+	}
+	download "$1" 2>/dev/null || { as_root apt-get update -qq && download "$1"; } ||
+		die "cannot download the package $1"
+	for deb in "$new"/debs/*.deb; do
+		dpkg-deb -x "$deb" "$new/root" || die "cannot unpack $deb"
+	done
+	[ -e "$new/root/$2" ] || die "the package $1 has no /$2"
+	rm -rf "$3" && mv "$new/root" "$3" && rm -rf "$new"
+}
