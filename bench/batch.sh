@@ -69,8 +69,11 @@ def figures(name, v):
     v = sorted(v)
     at = lambda p: v[min(len(v) - 1, int(p * len(v)))] * 1e3
     print(f'submit {name} n={len(v)} p50_ms={at(0.5):.2f} p90_ms={at(0.9):.2f} p99_ms={at(0.99):.2f} max_ms={v[-1] * 1e3:.2f}')
-took, until = [], []
+took, until, nothing = [], [], []
 for i in range(n):
+    t = time.time()
+    subprocess.run(['/bin/true'], stdout=subprocess.DEVNULL, check=True)
+    nothing.append(time.time() - t)
     t = time.time()
     subprocess.run(['queue', '-b', '-h', 'h1', '--output', '/tmp/started', '--', '/bin/date', '+%s.%N'], stdout=subprocess.DEVNULL, check=True)
     took.append(time.time() - t)
@@ -86,6 +89,7 @@ for i in range(n):
         time.sleep(0.002)
     subprocess.run(['rm', '-f', '/tmp/started'])
     time.sleep(0.02)
+figures('nothing', nothing)
 figures('acknowledged', took)
 figures('to-exec', until)
 X

@@ -88,7 +88,10 @@ pub mod request {
     use super::Oneof;
 
     /// What is asked.
-    #[allow(clippy::large_enum_variant, reason = "it lives as long as it takes to encode or answer it")]
+    #[allow(
+        clippy::large_enum_variant,
+        reason = "it lives as long as it takes to encode or answer it"
+    )]
     #[derive(Clone, PartialEq, Oneof)]
     pub enum Kind {
         /// Where shall it run? Answered by `Placed` or `Error`.

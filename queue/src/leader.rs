@@ -107,7 +107,14 @@ fn ask_encoded(query: &[u8]) -> Result<Answers, Failure> {
         .map_err(|e| Failure::own(format!("the certificate of {}: {e}", printable(&host))))?;
     let config =
         client_config(&key, Peer::Pinned(cert.tls_key)).map_err(|e| Failure::own(format!("TLS: {e}")))?;
-    let sock = connected(&placed.address).map_err(|e| unreachable(&placed, &e, CONNECT))?;
+    let sock = connected(&placed.address).map_err(|e| {
+        let away = unreachable(&placed, &e, CONNECT);
+        let name = printable(&host);
+        Failure::own(format!(
+            "{name}, which leads the batch jobs, cannot be reached; jobs go on, and new ones wait here: {}",
+            away.text
+        ))
+    })?;
     let talk = |mut sock: TcpStream| -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let tls = ClientConnection::new(config, server_name()).map_err(io::Error::other)?;
         sock.write_all(&wire::preamble(KIND_JOBS, &[]))?;

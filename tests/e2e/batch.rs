@@ -17,6 +17,7 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
         w.shared("batch::how_it_ended", how_it_ended),
         w.shared("batch::output_comes_home", output_comes_home),
         w.shared("batch::output_where_it_is_wanted", output_where_it_is_wanted),
+        w.shared("batch::directory_of_one_host", directory_of_one_host),
         w.shared("batch::same_directory_on_two_hosts", same_directory_on_two_hosts),
         w.shared("batch::attached", attached),
         w.shared("batch::interrupt_kills_the_job", interrupt_kills_the_job),
@@ -216,6 +217,25 @@ fn output_comes_home(c: &Cluster) -> Result<()> {
     })?;
     let out = say(c, 1, "alice", "/", &["log", &id, "--tail", "1"])?;
     ensure!(out.status == Status::Exit(0), "{out:?}");
+    Ok(())
+}
+
+/// A directory that only the host of the submission has: the job finds its way there, and its output is there at the
+/// end of the wait.
+fn directory_of_one_host(c: &Cluster) -> Result<()> {
+    let d = dir(c, "one")?;
+    for k in [1, 2] {
+        c.host(k).sh(&format!("rmdir {d}")).ok()?;
+    }
+    for _ in 0..4 {
+        let id = submit_at(c, 3, &d, &["--", "sh", "-c", "echo $QUEUE_HOST"])?;
+        ends_well(c, &id)?;
+        ensure!(c.host(3).read(format!("{d}/queue-{id}.out"))? == b"h3\n");
+    }
+    let id = submit_at(c, 3, "/home/alice", &["-h", "h2", "--", "echo", "there"])?;
+    ends_well(c, &id)?;
+    let file = c.host(3).read(format!("/home/alice/queue-{id}.out"))?;
+    ensure!(file == b"there\n", "{file:?}");
     Ok(())
 }
 
@@ -687,13 +707,11 @@ fn what_was_typed_wrong(c: &Cluster) -> Result<()> {
         (&["wait", "999999"], "no such"),
         (&["log", "999999"], "999999"),
         (&["show", "999999"], "999999"),
-        (&["kill", "999999"], ""),
+        (&["kill", "999999"], "999999"),
+        (&["kill", "--name", "no-such-name"], "no such jobs"),
     ] {
         let out = say(c, 1, "alice", &d, args)?;
-        ensure!(
-            !matches!(out.status, Status::Exit(0)) || args[0] == "kill",
-            "{args:?}: {out:?}"
-        );
+        ensure!(!matches!(out.status, Status::Exit(0)), "{args:?}: {out:?}");
         ensure!(
             out.error().contains(word) && out.error().starts_with("queue: "),
             "{args:?}: {out:?}"

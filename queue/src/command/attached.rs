@@ -164,6 +164,8 @@ fn end(follow: &mut Follow, id: u64, over: &Over) -> Result<End, Failure> {
             "the leader does not know job {id} any more: `queue history {id}` may"
         )));
     }
+    // Its file is wanted by whoever goes on behind us.
+    super::batch::wait::until_home(&selection(id));
     for j in &over.bad {
         let name = job::name(j.id, j.task);
         match &j.outcome {

@@ -3,7 +3,7 @@
 //! the other host ([`super::spool`]).
 //!
 //! What arrives is only written where the job's own options say: the other host's word for a path is not enough. A
-//! file that is interrupted on its way is not there twice afterwards: see [`place`].
+//! file that is interrupted on its way is not there twice afterwards: see `place`.
 
 mod place;
 mod records;

@@ -106,8 +106,7 @@ fn shown(acted: Acted, json: bool) -> Result<u8, Failure> {
     } else {
         batch::act::show(&acted);
     }
-    let done = usize::try_from(acted.number).unwrap_or(usize::MAX);
-    Ok(outcome(done, acted.failed.len()))
+    Ok(batch::act::code(&acted))
 }
 
 fn one(s: &SessionInfo, signal: u8, me: &str) -> Outcome {

@@ -197,7 +197,7 @@ Exit code: 0 if all of them were told, 1 if some were not, 125 if none was.
         text: "\
 Shows a progress bar on a terminal. The exit code is 0 if all of them ended well, else that of the first one that did \
 not (128 + N for signal N, 125 if it never ran). A buried job counts as ended badly. Without numbers, those are meant \
-that have not ended. It costs nothing while it waits, and goes on when the leader was restarted.
+that have not ended; with --group or --name also those that ended within the last hour. It costs nothing while it waits, and goes on when the leader was restarted.
 ",
         options: &[
             opt(Id::Named("any"), "", &["any"], "", "until one of them has ended"),

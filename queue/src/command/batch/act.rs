@@ -37,6 +37,14 @@ pub fn run(act: Act, as_json: bool) -> Result<u8, Failure> {
     Ok(code)
 }
 
+/// The exit code for it: 0 if all was done, 1 if some was, 125 if nothing was, also because there was nothing.
+pub fn code(acted: &Acted) -> u8 {
+    match (acted.number, acted.failed.len()) {
+        (0, 0) => libqueue::exit::FAILED,
+        (n, failed) => outcome(usize::try_from(n).unwrap_or(usize::MAX), failed),
+    }
+}
+
 /// Says what was done.
 pub fn show(acted: &Acted) {
     let mut text = String::new();

@@ -15,6 +15,21 @@ use std::fmt::Write as _;
 /// # Errors
 /// The leader cannot be reached, or there is no such job.
 pub fn run(which: Selection, as_json: bool) -> Result<u8, Failure> {
+    // One after the other: each is a page of its own.
+    for (i, ids) in which.ids.iter().enumerate() {
+        if i > 0 && !as_json {
+            write_all(1, b"\n");
+        }
+        let one = Selection {
+            ids: vec![*ids],
+            ..Selection::default()
+        };
+        explain(one, as_json)?;
+    }
+    Ok(0)
+}
+
+fn explain(which: Selection, as_json: bool) -> Result<(), Failure> {
     let job_reply::Kind::Why(why) = leader::reply(query::Kind::Explain(which))? else {
         return Err(leader::strange());
     };
@@ -24,7 +39,7 @@ pub fn run(which: Selection, as_json: bool) -> Result<u8, Failure> {
         as_text(&why, view::width())
     };
     write_all(1, text.as_bytes());
-    Ok(0)
+    Ok(())
 }
 
 fn as_value(why: &Why) -> serde_json::Value {

@@ -8,7 +8,7 @@ use crate::messages::{Failure, printable, say, write_all};
 use crate::sys;
 use libqueue::job;
 use libqueue::wire::ErrorCode;
-use libqueue::wire::job::{Count, Over, Progress, State, Wait, job_reply, query};
+use libqueue::wire::job::{Count, Over, Progress, Selection, State, Wait, job_reply, query};
 use nix::unistd::isatty;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The user is told after so long without a leader.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
+/// So long output that comes home is waited for.
+const HOME: Duration = Duration::from_secs(3);
 /// Columns of the bar.
 const BAR: usize = 30;
 
@@ -36,6 +38,9 @@ pub fn run(wait: Wait, quiet: bool, as_json: bool) -> Result<u8, Failure> {
     let mut bar = Bar::new(quiet || as_json);
     let over = until_over(&wait, |p| bar.show(p))?;
     bar.clear();
+    if let Some(which) = &wait.which {
+        until_home(which);
+    }
     if over.nothing && wait.which.as_ref().is_some_and(|w| w.ids.is_empty()) {
         // By what they have in common, those are meant that have not ended: there may be none any more.
         if as_json {
@@ -115,6 +120,24 @@ pub fn until_over(wait: &Wait, mut tell: impl FnMut(&Progress)) -> Result<Over, 
                 pause = (pause * 2).min(AGAIN.1);
             }
         }
+    }
+}
+
+/// What was written on other hosts is on its way here when a job ends: a script that waited wants to read it. It comes
+/// within milliseconds; what takes longer is not waited for.
+pub fn until_home(which: &Selection) {
+    let until = Instant::now() + HOME;
+    let mut pause = Duration::from_millis(5);
+    while Instant::now() < until {
+        let on_its_way = match leader::reply(query::Kind::Outputs(which.clone())) {
+            Ok(job_reply::Kind::Outputs(all)) => all.outputs.iter().any(|o| o.spooled),
+            _ => return,
+        };
+        if !on_its_way {
+            return;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(200));
     }
 }
 

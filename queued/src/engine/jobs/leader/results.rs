@@ -163,6 +163,20 @@ impl Leader {
             revoked: live.revoked,
         };
         let mut v = verdict(outcome, job.tasks.extra(index), terms, &mut self.rng);
+        // The directory of the submission need not be everywhere: where it was not, the job does not go again.
+        if outcome.cause == Cause::Directory as i32
+            && v.stage == Stage::Buried
+            && job.row.plan.host.is_empty()
+            && live.row.host != job.row.submit_host
+        {
+            let need = job.row.plan.need.get_or_insert_default();
+            let not_there = format!("host != \"{}\"", live.row.host);
+            need.expr = match need.expr.as_str() {
+                "" => not_there,
+                before => format!("({before}) && {not_there}"),
+            };
+            v.stage = Stage::Again;
+        }
         if let Some(then) = then {
             v.stage = then;
         }

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const EVERY: u64 = 200;
 /// Changes told at once.
 const CHANGED: usize = 100;
+/// Jobs of a group or a name that ended not longer ago than this count, in milliseconds.
+const LATELY: u64 = 3_600_000;
 /// Jobs that did not end well, named at the end.
 const BAD: usize = 20;
 
@@ -85,17 +87,24 @@ impl Leader {
         out: &mut Vec<LeaderEffect>,
     ) {
         let which = wait.which.unwrap_or_default();
+        let named = !which.group.is_empty() || !which.name.is_empty();
         let how = How {
-            // Jobs that are named may be over already. Of all others only those that are not are meant.
-            ended: !which.ids.is_empty(),
+            // Jobs that are named may be over already. Of all others only those that are not are meant, and of a group
+            // or a name also those that ended a short time ago: otherwise who submits them and then waits would miss
+            // the quick ones.
+            ended: !which.ids.is_empty() || named,
             ..How::default()
         };
         let past = self.elsewhere(&which);
         let mut jobs = BTreeMap::new();
         let mut open = BTreeSet::new();
         let mut some_over = !past.is_empty();
+        let lately = clock.wall.saturating_sub(LATELY);
         for hit in self.chosen(who, &which, how) {
             let (id, t) = (hit.job.row.id, &hit.job.tasks);
+            if which.ids.is_empty() && hit.job.row.ended_ms != 0 && hit.job.row.ended_ms < lately {
+                continue;
+            }
             let (tasks, left) = match hit.part {
                 Part::Tasks(all) => {
                     let left: BTreeSet<u32> = all.iter().copied().filter(|i| !settled(t.stage(*i))).collect();
