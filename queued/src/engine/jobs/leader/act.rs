@@ -259,7 +259,7 @@ impl Leader {
             let Some(live) = self.live.get(&key) else { continue };
             let fits = match signal {
                 SIGSTOP => live.phase == Phase::Running,
-                SIGCONT => live.phase == Phase::Stopped,
+                // It may have been asked to stop a moment ago, and not have said that it has.
                 _ => live.phase != Phase::Sent,
             };
             if !fits {
@@ -287,7 +287,6 @@ impl Leader {
         };
         match (sent, away) {
             (0, Some(host)) => Err(format!("its host {host} cannot be reached now")),
-            (0, None) if signal == SIGCONT => Err("it is not suspended".to_owned()),
             (0, None) => Err("it does not run".to_owned()),
             (n, _) => Ok(self.words(picked, n, &what)),
         }
@@ -363,6 +362,9 @@ impl Leader {
             return Ok("released".to_owned());
         }
         match list.len() {
+            0 if !job.row.held.is_empty() => Err(format!(
+                "its job is held as a whole: queue release {id} releases all of it"
+            )),
             0 => Err("it is not held".to_owned()),
             n => Ok(self.words(picked, n, "released")),
         }
