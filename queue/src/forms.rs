@@ -589,7 +589,9 @@ fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
         }
     };
     // What waits for room has to take some.
-    if o.wait && o.need.cores == 0 {
+    // A job that waits for its own command has a slot, and lends it: to wait for another one could be for ever.
+    let in_a_job = std::env::var_os("QUEUE_JOB_ID").is_some();
+    if o.wait && o.need.cores == 0 && !in_a_job {
         o.need.cores = 1;
     }
     Ok(o)

@@ -249,8 +249,14 @@ impl Sink {
                     return 0;
                 }
             }
-            if !self.target.header.is_empty() {
-                let header = std::mem::take(&mut self.target.header);
+            // In a file that has nothing of an earlier attempt it tells nothing.
+            let first = self.target.home.is_none()
+                && self
+                    .file
+                    .as_ref()
+                    .is_some_and(|f| f.metadata().is_ok_and(|m| m.is_file() && m.len() == 0));
+            let header = std::mem::take(&mut self.target.header);
+            if !header.is_empty() && !first {
                 self.put(header.as_bytes());
             }
         }

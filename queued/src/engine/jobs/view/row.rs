@@ -114,7 +114,9 @@ impl Leader {
                 row.ended_ms = f.ended_ms;
             }
         }
-        if let Some(l) = self.live_of(job, i) {
+        // One that was given up may still be out there: how the job ended is known all the same.
+        let given_up = stage.is_over() || stage == Stage::Buried;
+        if let Some(l) = self.live_of(job, i).filter(|_| !given_up) {
             row.started_ms = started(l);
             row.outcome = None;
         }
