@@ -14,7 +14,7 @@ pub struct Mail {
     pub enabled: bool,
     /// Sender; without it `queue@` and the name of the host.
     pub from: Option<String>,
-    /// Program that takes mail, as sendmail does; [`SENDMAIL`] if nothing is said and it is there.
+    /// Program that takes mail, as sendmail does; `/usr/sbin/sendmail` if nothing is said and it is there.
     pub sendmail: Option<PathBuf>,
     /// Server that takes mail, `HOST:PORT`, instead.
     pub smtp: Option<String>,

@@ -648,8 +648,8 @@ pub mod down {
         /// Start these when there is room.
         #[prost(message, tag = "5")]
         Dispatch(super::Dispatch),
-        /// Do not start this one, if it has not started; answered by `Ended` with [`Cause::NotStarted`] if it had
-        /// not.
+        /// Do not start this one, if it has not started; answered by `Ended` with
+        /// [`Cause::NotStarted`](super::Cause::NotStarted) if it had not.
         #[prost(message, tag = "6")]
         Revoke(super::Key),
         /// End this one, or send it a signal.
