@@ -375,7 +375,7 @@ mod tests {
                 b"QUEUE_TASK_ID=9".to_vec(),
                 b"QUEUE_OPTIONS=x".to_vec(),
             ],
-            cwd: b"/work".to_vec(),
+            cwd: b"/proj".to_vec(),
             umask: 0o27,
             submit_host: "h1".into(),
             ..Run::default()
@@ -470,7 +470,7 @@ mod tests {
         };
         let p = of(run(), &away);
         assert_eq!(paths(&p), ["/spool/alice/12/queue-12.out"]);
-        assert_eq!(p.targets[0].home.as_deref(), Some(&b"/work/queue-12.out"[..]));
+        assert_eq!(p.targets[0].home.as_deref(), Some(&b"/proj/queue-12.out"[..]));
         assert!(p.running(7, 1).spooled && p.targets[0].mode == 0o640);
         let mut r = run();
         r.name = "a/b".into();
@@ -478,7 +478,7 @@ mod tests {
         r.error = b"e/%x-%u@%h.%%%q".to_vec();
         assert_eq!(
             paths(&of(r.clone(), &home)),
-            ["/work/o/a_b-alice@h2.%%q", "/work/e/a_b-alice@h2.%%q"]
+            ["/proj/o/a_b-alice@h2.%%q", "/proj/e/a_b-alice@h2.%%q"]
         );
         let spooled = [
             "/spool/alice/12/a_b-alice@h2.%%q",
