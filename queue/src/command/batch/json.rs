@@ -76,7 +76,7 @@ pub fn outcome(o: &Outcome) -> Value {
         "started_ms": time(o.started_ms),
         "wall_ms": o.wall_ms,
         "cpu_ms": o.cpu_us / 1000,
-        "peak_memory_bytes": o.maxrss_kib * 1024,
+        "peak_memory_bytes": o.maxrss_kib.saturating_mul(1024),
         "output_bytes": o.written,
         "output_file": or_null(&text(&o.output)),
         "error_file": or_null(&text(&o.error)),

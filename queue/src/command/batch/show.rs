@@ -77,7 +77,7 @@ pub fn text(d: &Detail, env: bool) -> String {
             line(name, &value);
         }
     }
-    line("output", &d.home);
+    line("output", &printable(&d.home));
     // What was only sent somewhere, and taken back, is of no interest.
     let taken_back = |t: &&Tried| t.outcome.as_ref().is_some_and(|o| o.cause() == Cause::NotStarted);
     for t in d.attempts.iter().filter(|t| !taken_back(t)) {
@@ -189,7 +189,7 @@ fn attempt(t: &Tried) -> String {
                 " ({} wall, {} CPU, peak {})",
                 human::cpu_time(o.wall_ms),
                 human::cpu_time(o.cpu_us / 1000),
-                size::show(o.maxrss_kib * 1024)
+                size::show(o.maxrss_kib.saturating_mul(1024))
             );
         }
         if !o.output.is_empty() {
@@ -266,6 +266,8 @@ mod tests {
                 }),
                 ..Tried::default()
             }],
+            // A leader may be of any honesty.
+            home: "h1\x1b]0;x\x07".into(),
             ..Detail::default()
         };
         let text = text(&d, false);
@@ -274,9 +276,14 @@ mod tests {
             "  user       alice, from h1\n",
             "  command    make 'a b'\n",
             "  attempt 1 on h2, started 2026-11-22 04:19:26 UTC: exit 3 (0:01.5 wall, 0:00.2 CPU, peak 2.0M)\n",
+            "  output     h1\\x1b]0;x\\x07\n",
             "  last of its output\n    x\\x1b[2J\n    no rule\n",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
+        let mut d = d;
+        d.attempts[0].outcome.get_or_insert_default().maxrss_kib = u64::MAX;
+        assert!(super::text(&d, false).contains("peak 16384P"));
+        assert!(value(&d, false)["tried"][0]["result"]["peak_memory_bytes"] == u64::MAX);
     }
 }
