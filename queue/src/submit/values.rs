@@ -319,7 +319,7 @@ fn compress(each: BTreeSet<u32>) -> Vec<TaskRange> {
     for n in each {
         match out.last_mut() {
             Some(r) if r.from == r.to => (r.to, r.step) = (n, n - r.from),
-            Some(r) if n == r.to + r.step => r.to = n,
+            Some(r) if r.to.checked_add(r.step) == Some(n) => r.to = n,
             _ => out.push(TaskRange {
                 from: n,
                 to: n,

@@ -161,6 +161,15 @@ fn arrays() {
         ("1-7:2,2-8:2", vec![r(1, 8, 1)], 0),
         ("3,3", vec![r(3, 3, 1)], 0),
         ("%4", vec![], 4),
+        // The next of the first range would be beyond what a number can be.
+        (
+            "4294967280,4294967290,4294967290-4294967295:5",
+            vec![
+                r(4_294_967_280, 4_294_967_290, 10),
+                r(4_294_967_295, 4_294_967_295, 1),
+            ],
+            0,
+        ),
     ] {
         let a = array(text).unwrap();
         assert_eq!((a.ranges, a.at_once), (ranges, at_once), "{text}");
