@@ -17,6 +17,7 @@ pub mod policy;
 pub mod protocol;
 pub mod renewal;
 pub mod state;
+pub mod takeover;
 pub mod ticket;
 pub mod token;
 pub mod warrant;

@@ -6,6 +6,8 @@ mod monitor;
 
 use monitor::{Options, log};
 use queue_exec::layout::Layout;
+use queue_exec::policy::Policy;
+use queue_exec::takeover::{self, Inherited};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
@@ -25,6 +27,7 @@ The privileged helper of queued; started by queued or by systemd.
   --print-user UID    print the name of a uid, and exit
   --print-account NAME
                       print the uid and the groups of an account, and exit
+  --check             say whether it could start, or what is wrong with the policy and the session program
   --help, --version
 ";
 
@@ -33,6 +36,7 @@ enum Command {
     PrintUser(u32),
     PrintAccount(String),
     Say(String),
+    Check(Layout),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +44,13 @@ fn main() -> ExitCode {
         Ok(Command::PrintUser(uid)) => ExitCode::from(monitor::print_user(uid) as u8),
         Ok(Command::PrintAccount(name)) => ExitCode::from(monitor::print_account(&name) as u8),
         Ok(Command::Say(text)) => ExitCode::from(u8::from(io::stdout().write_all(text.as_bytes()).is_err())),
+        Ok(Command::Check(layout)) => match check(&layout) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                log!("{e}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Command::Run(options)) => match monitor::run(options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
@@ -59,6 +70,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let root = nix::unistd::geteuid().is_root();
     let (mut user, mut ready, mut lookup) = (!root, None, None);
     let (mut state, mut run, mut config) = (None, None, None);
+    let (mut checks, mut inherited) = (false, None);
     while let Some(arg) = args.next() {
         let name = arg.to_string_lossy().into_owned();
         let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
@@ -82,6 +94,11 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
                     Err(_) => Err("--print-account needs a name".to_owned()),
                 };
             }
+            "--check" => checks = true,
+            takeover::OPTION => {
+                let note = Inherited::receive(&value()?.to_string_lossy());
+                inherited = Some(note.map_err(|e| e.to_string())?);
+            }
             "--help" => return Ok(Command::Say(USAGE.into())),
             "--version" => {
                 return Ok(Command::Say(format!(
@@ -96,6 +113,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     layout.state = state.unwrap_or(layout.state);
     layout.run = run.unwrap_or(layout.run);
     layout.config = config.unwrap_or(layout.config);
+    if checks {
+        return Ok(Command::Check(layout));
+    }
     let notify = std::env::var_os("NOTIFY_SOCKET");
     Ok(Command::Run(Options {
         layout,
@@ -103,7 +123,25 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         ready_fd: ready,
         lookup,
         notify,
+        inherited,
     }))
+}
+
+/// What keeps a start from coming to anything.
+fn check(layout: &Layout) -> Result<(), String> {
+    Policy::load(&layout.exec_conf()).map_err(|e| e.to_string())?;
+    let exe = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {e}"))?;
+    let session = exe.with_file_name("queue-session");
+    let told = std::process::Command::new(&session)
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| format!("{}: {e}", session.display()))?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    if !told.status.success() || !text.starts_with("queue-session ") {
+        return Err(format!("{} does not start ({})", session.display(), told.status));
+    }
+    Ok(())
 }
 
 fn directory(name: &str, value: OsString) -> Result<PathBuf, String> {

@@ -110,6 +110,11 @@ pub enum Request {
     },
     /// About batch jobs.
     Job(JobRequest),
+    /// The daemon or root: which program runs. Answered by [`Reply::About`].
+    About,
+    /// Root: the program at this one's path is to take its place. Not answered: the connection ends with this
+    /// program. [`Reply::Refused`]: it goes on.
+    Upgrade,
 }
 
 /// Answers and events of the monitor.
@@ -177,6 +182,23 @@ pub enum Reply {
     },
     /// About batch jobs.
     Job(JobReply),
+    /// To [`Request::About`].
+    About(About),
+}
+
+/// The program that runs, and what it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its version.
+    pub version: String,
+    /// Where it was started from.
+    pub program: String,
+    /// Random, made when it was executed.
+    pub image: [u8; 16],
+    /// Sessions that run.
+    pub sessions: u32,
+    /// Attempts of batch jobs that run.
+    pub jobs: u32,
 }
 
 /// What a user may ask a host for, beside a session. It is carried in a ticket's request hash.
@@ -299,6 +321,8 @@ impl Request {
                 job.write(w.u8(11));
                 &mut w
             }
+            Self::About => w.u8(20),
+            Self::Upgrade => w.u8(21),
         };
         w.finish()
     }
@@ -355,6 +379,8 @@ impl Request {
                 cert: r.bytes(BLOB_MAX)?.to_vec(),
             },
             11 => Self::Job(JobRequest::read(&mut r)?),
+            20 => Self::About,
+            21 => Self::Upgrade,
             _ => return Err(Malformed("request to queue-exec")),
         };
         r.end()?;
@@ -395,6 +421,10 @@ impl Reply {
             Self::Job(job) => {
                 job.write(w.u8(9));
                 &mut w
+            }
+            Self::About(a) => {
+                w.u8(20).bytes(a.version.as_bytes()).bytes(a.program.as_bytes());
+                w.fixed(&a.image).u32(a.sessions).u32(a.jobs)
             }
         };
         w.finish()
@@ -437,6 +467,13 @@ impl Reply {
                 control: Control::decode(r.bytes(BLOB_MAX)?)?,
             },
             9 => Self::Job(JobReply::read(&mut r)?),
+            20 => Self::About(About {
+                version: r.text(NAME_MAX)?,
+                program: r.text(PATH_MAX)?,
+                image: r.fixed()?,
+                sessions: r.u32()?,
+                jobs: r.u32()?,
+            }),
             _ => return Err(Malformed("reply of queue-exec")),
         };
         r.end()?;
@@ -762,6 +799,8 @@ mod tests {
             Request::Adopt { nonce: n },
             Request::Renew { cert: vec![7; 300] },
             Request::Install { cert: vec![8; 300] },
+            Request::About,
+            Request::Upgrade,
         ]
         .into_iter()
         .enumerate()

@@ -32,6 +32,7 @@ use queue_exec::client;
 use queue_exec::protocol::{FromSession, PACKET_MAX, ToRunner, ToSession};
 use queue_init::ToInit;
 use serve::{Begin, Inbox, Refused, Session};
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -43,6 +44,10 @@ const MONITOR_FD: i32 = 3;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|a| a == "--version") {
+        let text = concat!("queue-session ", env!("CARGO_PKG_VERSION"), "\n");
+        return ExitCode::from(u8::from(std::io::stdout().write_all(text.as_bytes()).is_err()));
+    }
     // SAFETY: the descriptor is ours by contract; whoever started us otherwise gets an error on first use.
     let monitor = unsafe { OwnedFd::from_raw_fd(MONITOR_FD) };
     // SAFETY: no memory is involved. Its children must not get the monitor's socket.

@@ -42,6 +42,13 @@ pub(super) struct Cleanup {
     delay: Duration,
 }
 
+impl Cleanup {
+    /// What it is for.
+    pub(super) fn kind(&self) -> Task {
+        self.task
+    }
+}
+
 impl Monitor {
     /// Starts a task; its first step is done at once.
     pub(super) fn clean(

@@ -56,6 +56,10 @@ pub(crate) enum Timer {
     Runner(u32),
     /// Let go of runners that have had no job for long.
     Runners,
+    /// See whether another program can take over.
+    Upgrade,
+    /// Collect processes that the program before this one started.
+    Strays,
 }
 
 impl Source {

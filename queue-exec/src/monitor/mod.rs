@@ -5,7 +5,7 @@
 //!
 //! This file: the state, the set-up and the loop. `serve` answers requests, `launch` starts what was asked for,
 //! `control` ends it when asked, `jobs` runs batch jobs, `pool` keeps processes ready (forked by the `zygote`, or executed), `sessions`
-//! follows them, `cleanup` ends what they leave.
+//! follows them, `cleanup` ends what they leave, `upgrade` makes room for another version of this program.
 
 mod accounts;
 mod cgroup;
@@ -28,6 +28,7 @@ mod sessions;
 mod spawn;
 mod tree;
 mod trust;
+mod upgrade;
 mod zygote;
 
 pub(crate) use accounts::print_account;
@@ -48,6 +49,7 @@ use queue_exec::operators::Operators;
 use queue_exec::policy::Policy;
 use queue_exec::protocol::PACKET_MAX;
 use queue_exec::state::{random, unix_now};
+use queue_exec::takeover::{self, Inherited};
 use sessions::Session;
 use spawn::Program;
 use std::collections::HashMap;
@@ -81,6 +83,8 @@ pub(crate) struct Options {
     pub(crate) lookup: Option<OsString>,
     /// Of `NOTIFY_SOCKET`.
     pub(crate) notify: Option<OsString>,
+    /// What the program before this one left.
+    pub(crate) inherited: Option<Inherited>,
 }
 
 /// All state.
@@ -91,7 +95,7 @@ pub(crate) struct Monitor {
     events: Events,
     listener: OwnedFd,
     signals: SignalFd,
-    _lock: Flock<File>,
+    lock: Flock<File>,
     roles: Roles,
     policy: Policy,
     operators: Operators,
@@ -113,6 +117,12 @@ pub(crate) struct Monitor {
     buffer: Vec<u8>,
     notify: Option<OsString>,
     stopping: bool,
+    /// Where this program was started from, and its name among those that came after each other.
+    own: PathBuf,
+    image: [u8; 16],
+    upgrade: Option<upgrade::Upgrade>,
+    /// Processes of the program before this one, to be collected.
+    strays: Vec<i32>,
 }
 
 /// Runs until it is told to stop.
@@ -120,8 +130,18 @@ pub(crate) struct Monitor {
 /// # Errors
 /// What kept it from starting, for people.
 pub(crate) fn run(options: Options) -> Result<(), String> {
-    let mut m = Monitor::start(options.layout, options.single, options.lookup, options.notify)?;
-    m.recover();
+    let left = options.inherited.and_then(|i| {
+        let left = upgrade::Left::read(i);
+        left.inspect_err(|e| log!("{e}: starting as if there had been none"))
+            .ok()
+    });
+    let mut m = Monitor::start(
+        options.layout,
+        options.single,
+        options.lookup,
+        options.notify,
+        left,
+    )?;
     m.fill_pool();
     let _ = notify::systemd(m.notify.as_deref(), "READY=1\n");
     if let Some(fd) = options.ready_fd {
@@ -136,12 +156,16 @@ impl Monitor {
         single: bool,
         lookup: Option<OsString>,
         notify: Option<OsString>,
+        left: Option<upgrade::Left>,
     ) -> Result<Self, String> {
         // Keys must not end in a core file, and no process of the same user may look into us. Not
         // PR_SET_NO_NEW_PRIVS: users' commands may run sudo.
         // SAFETY: no pointers.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-        let nofile = raise_nofile();
+        let nofile = left
+            .as_ref()
+            .map_or_else(raise_nofile, |l: &upgrade::Left| l.nofile);
+        let own = takeover::program().map_err(|e| format!("/proc/self/exe: {e}"))?;
         let exe = fs::read_link("/proc/self/exe").map_err(|e| format!("/proc/self/exe: {e}"))?;
         let session = exe.with_file_name("queue-session");
         let lookup = lookup.unwrap_or_else(|| exe.into_os_string());
@@ -159,10 +183,19 @@ impl Monitor {
         let roles =
             Roles::new(daemon, single.then_some(uid)).map_err(|e| format!("/proc/self/ns/user: {e}"))?;
         prepare_run(&layout, single)?;
-        let lock = lock_run(&layout)?;
         let events = Events::new().map_err(|e| format!("epoll: {e}"))?;
-        let listener =
-            bind_socket(&layout, single).map_err(|e| format!("{}: {e}", layout.exec_socket().display()))?;
+        let (lock, listener, state) = match left {
+            Some(l) => {
+                let (lock, listener, state) = l.split();
+                (lock_run(&layout, Some(lock.into()))?, listener, Some(state))
+            }
+            None => {
+                let lock = lock_run(&layout, None)?;
+                let listener = bind_socket(&layout, single);
+                let listener = listener.map_err(|e| format!("{}: {e}", layout.exec_socket().display()))?;
+                (lock, listener, None)
+            }
+        };
         let signals = block_signals().map_err(|e| format!("signalfd: {e}"))?;
         let cgroups = match fs::metadata(&layout.run)
             .and_then(|m| cgroup::Parent::create(&format!("{:x}-{:x}", m.dev(), m.ino())))
@@ -178,7 +211,7 @@ impl Monitor {
             .and_then(|()| events.add(signals.as_fd(), Source::Signals))
             .map_err(|e| format!("epoll: {e}"))?;
         let boot = tree::boot_id();
-        Ok(Self {
+        let mut m = Self {
             jobs: jobs::Jobs::load(&layout, &boot),
             trust: Trust::load(&layout.exec_state()),
             seen: Seen::load(layout.sessions().join("nonces")),
@@ -188,7 +221,7 @@ impl Monitor {
             events,
             listener,
             signals,
-            _lock: lock,
+            lock,
             roles,
             policy,
             operators,
@@ -206,7 +239,16 @@ impl Monitor {
             buffer: vec![0; PACKET_MAX],
             notify,
             stopping: false,
-        })
+            own,
+            image: random(),
+            upgrade: None,
+            strays: Vec::new(),
+        };
+        match state {
+            Some(state) => m.take_over(state),
+            None => m.recover(),
+        }
+        Ok(m)
     }
 
     /// The loop. One packet of each ready socket a turn, so that nobody gets more than his share.
@@ -241,6 +283,8 @@ impl Monitor {
                     Timer::Zygote => self.zygote_timer(),
                     Timer::Runner(id) => self.runner_timer(id),
                     Timer::Runners => self.idle_runners(),
+                    Timer::Upgrade => self.upgrade_timer(),
+                    Timer::Strays => self.strays_timer(),
                 }
             }
         }
@@ -394,9 +438,12 @@ fn check_dir(dir: &Path, owner: u32) -> Result<(), String> {
 }
 
 /// One monitor for one run directory.
-fn lock_run(layout: &Layout) -> Result<Flock<File>, String> {
+fn lock_run(layout: &Layout, held: Option<File>) -> Result<Flock<File>, String> {
     let dir = layout.sessions();
-    let f = File::open(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let f = match held {
+        Some(f) => f,
+        None => File::open(&dir).map_err(|e| format!("{}: {e}", dir.display()))?,
+    };
     Flock::lock(f, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
         nix::errno::Errno::EWOULDBLOCK => format!("another queue-exec serves {}", layout.run.display()),
         e => format!("{}: {e}", dir.display()),

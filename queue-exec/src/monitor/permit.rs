@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Forget,
     Vouch,
     Deliver,
+    About,
+    Upgrade,
 }
 
 /// What this host can do at the moment.
@@ -69,7 +71,7 @@ const NO: bool = false;
 /// by `Start`, `Control` and `Vouch` needs a user's ticket besides, each for one use; `Run` and `Deliver` need a
 /// user's warrant for what is executed, and each attempt is run once.
 #[rustfmt::skip]
-const TABLE: [(Kind, State, [bool; 4]); 17] = [
+const TABLE: [(Kind, State, [bool; 4]); 19] = [
     //  request       needs            Nobody  User  Daemon  Root
     (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
     (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
@@ -88,6 +90,8 @@ const TABLE: [(Kind, State, [bool; 4]); 17] = [
     (Kind::Forget,  State::NoKey,    [ NO,     NO,   YES,    YES ]),
     (Kind::Vouch,   State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Deliver, State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::About,   State::NoKey,    [ NO,     NO,   YES,    YES ]),
+    (Kind::Upgrade, State::NoKey,    [ NO,     NO,   NO,     YES ]),
 ];
 
 /// Looks it up. What is not in the table is not permitted.
@@ -130,6 +134,8 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Job(JobRequest::Forget { .. }) => Kind::Forget,
         Request::Job(JobRequest::Vouch { .. }) => Kind::Vouch,
         Request::Job(JobRequest::Deliver { .. }) => Kind::Deliver,
+        Request::About => Kind::About,
+        Request::Upgrade => Kind::Upgrade,
     }
 }
 
@@ -139,11 +145,11 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{Admit, Adopt, Control, Deliver, End, Forget, Install, Lease, Reload};
-        use Kind::{Renew, Revoke, Run, Sign, Start, Vouch, Warrant, Watch};
+        use Kind::{About, Admit, Adopt, Control, Deliver, End, Forget, Install, Lease, Reload};
+        use Kind::{Renew, Revoke, Run, Sign, Start, Upgrade, Vouch, Warrant, Watch};
         for k in [
             Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Run, End,
-            Lease, Forget, Vouch, Deliver,
+            Lease, Forget, Vouch, Deliver, About, Upgrade,
         ] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
             let user = matches!(k, Sign | Adopt | Warrant);
@@ -155,11 +161,11 @@ mod tests {
             // The daemon must not be able to speak for anyone, not even for its own account.
             assert_eq!(
                 permit(Role::Daemon, k, State::Member) == Verdict::Yes,
-                !matches!(k, Sign | Warrant),
+                !matches!(k, Sign | Warrant | Upgrade),
                 "{k:?}"
             );
             assert_eq!(permit(Role::Root, k, State::Member), Verdict::Yes);
-            let always = matches!(k, Watch | Reload | Adopt | End | Lease | Forget);
+            let always = matches!(k, Watch | Reload | Adopt | End | Lease | Forget | About | Upgrade);
             assert_eq!(
                 permit(Role::Root, k, State::NoKey) == Verdict::Yes,
                 always,

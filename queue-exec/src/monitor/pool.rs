@@ -199,7 +199,11 @@ impl Monitor {
             Phase::Runner(r) => !r.is_busy(),
             Phase::Starting | Phase::Warm { .. } => true,
         });
-        let unclaimed: Vec<Session> = unclaimed.map(|(_, s)| s).collect();
+        let (ids, unclaimed): (Vec<u32>, Vec<Session>) = unclaimed.unzip();
+        for id in ids {
+            self.jobs.gone(id);
+        }
+        (self.pool.warm, self.pool.starting) = (VecDeque::new(), 0);
         for s in &unclaimed {
             tree::kill_fd(&s.pidfd);
             let record = match &s.phase {

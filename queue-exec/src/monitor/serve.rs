@@ -36,7 +36,29 @@ pub(super) struct Parked {
     pub(super) accounts: HashMap<u32, Vec<super::control::Waiting>>,
 }
 
+impl Parked {
+    /// Whether somebody waits.
+    pub(super) fn any(&self) -> bool {
+        let asked = self.signs.len() + self.accounts.len() + self.admits.len();
+        asked > 0 || !self.starts.is_empty()
+    }
+}
+
 impl Monitor {
+    /// Answers who waits for look-ups, or for root's command line, as if that had taken too long.
+    pub(super) fn refuse_parked(&mut self, text: &str) {
+        for uid in self.parked.signs.keys().copied().collect::<Vec<_>>() {
+            self.lookup_ready(uid, true);
+        }
+        for id in self.parked.accounts.keys().copied().collect::<Vec<_>>() {
+            self.account_ready(id, true);
+        }
+        for (conn, request, ..) in std::mem::take(&mut self.parked.admits) {
+            self.park(conn, false);
+            self.refuse(conn, request, Refusal::Busy, text);
+        }
+    }
+
     /// A client's socket is ready.
     pub(super) fn conn_ready(&mut self, id: u32) {
         let Some(c) = self.conns.get_mut(&id) else { return };
@@ -147,6 +169,8 @@ impl Monitor {
                 Err(e) => self.refuse(conn, request, Refusal::Internal, &e),
             },
             Request::Adopt { nonce } => self.adopt(conn, request, &nonce),
+            Request::About => self.about(conn, request),
+            Request::Upgrade => self.upgrade_requested(conn, request),
         }
     }
 

@@ -8,6 +8,7 @@ mod host;
 mod jobs;
 mod runner;
 mod tests;
+mod upgrade;
 
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +33,12 @@ fn main() -> ExitCode {
     let root = nix::unistd::geteuid().is_root();
     let mut out = io::stderr();
     let mut failed = 0;
-    for (name, needs_root, test) in tests::ALL.iter().chain(control::ALL).chain(jobs::ALL) {
+    for (name, needs_root, test) in tests::ALL
+        .iter()
+        .chain(control::ALL)
+        .chain(jobs::ALL)
+        .chain(upgrade::ALL)
+    {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;
         }
