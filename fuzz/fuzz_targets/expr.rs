@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::expr(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::text::expr(data));

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::session::stream(data));

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::ticket(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| queue_fuzz::trust::ticket(data));
