@@ -1,28 +1,29 @@
-//! A session's connection: TLS records on a non-blocking socket, carrying a [`Stream`]. Both ends use it.
+//! A session's link: a [`Stream`], and the connection that carries it at the moment. Both ends use it.
 //!
-//! Knows sockets and TLS; must not know terminals, processes, or what the control messages mean. It never
-//! blocks except in [`Link::handshake`], which has a deadline.
+//! A connection that breaks is [`cut`](Link::cut) off; the stream waits, and goes on over the next one
+//! ([`join`]). Knows sockets and TLS; must not know terminals, processes, or what the control messages mean. It
+//! never blocks except in [`Link::handshake`] and [`Link::flush_all`], which have a deadline.
 
-use crate::stream::{Channel, DATA_MAX, Event, HEAD, ProtocolError, Role, Stream};
+pub mod join;
+pub mod silence;
+mod wire;
+
+pub use wire::Wire;
+
+use crate::stream::{Channel, DATA_MAX, Event, ProtocolError, Role, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
-use rustls::client::UnbufferedClientConnection;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Once this much encrypted output waits for the socket, no more local input is read.
 pub const BACKLOG: usize = 512 * 1024;
-/// What one `recv` may bring. Pages of it that are never used cost no memory.
-const IN_BUFFER: usize = 256 * 1024;
-/// Room that encryption adds to one data frame: four records of at most 22 bytes overhead each, and one spare.
-const SEAL_ROOM: usize = 5 * 64;
+/// Most that is encrypted at once: four TLS records.
+const SEAL_MAX: usize = 65_536;
 
 /// Why a connection is of no use any more.
 #[derive(Debug)]
@@ -77,80 +78,14 @@ impl From<ProtocolError> for LinkError {
     }
 }
 
-enum Tls {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
-}
-
-/// Runs `$body` with `$status` bound to what `process_tls_records($input)` gives.
-macro_rules! process {
-    ($tls:expr, $input:expr, $status:ident => $body:expr) => {
-        match $tls {
-            Tls::Client(c) => {
-                let $status = c.process_tls_records($input);
-                $body
-            }
-            Tls::Server(c) => {
-                let $status = c.process_tls_records($input);
-                $body
-            }
-        }
-    };
-}
-
-/// Encrypted bytes that wait for the socket.
-#[derive(Default)]
-struct Out {
-    buf: Vec<u8>,
-    start: usize,
-}
-
-impl Out {
-    fn len(&self) -> usize {
-        self.buf.len() - self.start
-    }
-
-    /// Appends what `write` puts into a slice with `room` bytes.
-    fn append<E>(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
-        if self.start > 0 && self.start == self.buf.len() {
-            self.buf.clear();
-            self.start = 0;
-        }
-        let at = self.buf.len();
-        self.buf.resize(at + room, 0);
-        match write(&mut self.buf[at..]) {
-            Ok(n) => {
-                self.buf.truncate(at + n);
-                Ok(())
-            }
-            Err(e) => {
-                self.buf.truncate(at);
-                Err(e)
-            }
-        }
-    }
-}
-
-/// One end of a session's connection.
+/// One end of a session's stream with its connection.
+#[derive(Debug)]
 pub struct Link {
-    tls: Tls,
-    sock: OwnedFd,
+    /// `None`: the connection broke, and there is no other one yet.
+    wire: Option<Wire>,
     stream: Stream,
-    inbuf: Vec<u8>,
-    in_len: usize,
-    out: Out,
-    established: bool,
-    peer_closed: bool,
-    said_close: bool,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
-            .field("sock", &self.sock)
-            .field("established", &self.established)
-            .finish_non_exhaustive()
-    }
+    /// Bytes of the stream that came together with the end of a new connection's preliminaries.
+    early: Vec<u8>,
 }
 
 impl Link {
@@ -159,8 +94,7 @@ impl Link {
     /// # Errors
     /// If TLS or the socket cannot be set up.
     pub fn client(sock: OwnedFd, config: Arc<ClientConfig>) -> Result<Self, LinkError> {
-        let tls = UnbufferedClientConnection::new(config, crate::tls::server_name())?;
-        Self::new(sock, Tls::Client(Box::new(tls)), Role::Front)
+        Ok(Self::new(Wire::client(sock, config)?, Role::Front))
     }
 
     /// The session's end.
@@ -168,26 +102,16 @@ impl Link {
     /// # Errors
     /// If TLS or the socket cannot be set up.
     pub fn server(sock: OwnedFd, config: Arc<ServerConfig>) -> Result<Self, LinkError> {
-        let tls = UnbufferedServerConnection::new(config)?;
-        Self::new(sock, Tls::Server(Box::new(tls)), Role::Session)
+        Ok(Self::new(Wire::server(sock, config)?, Role::Session))
     }
 
-    fn new(sock: OwnedFd, tls: Tls, role: Role) -> Result<Self, LinkError> {
-        set_nonblocking(&sock)?;
-        let mut link = Self {
-            tls,
-            sock,
+    /// A fresh stream over a connection.
+    pub fn new(wire: Wire, role: Role) -> Self {
+        Self {
+            wire: Some(wire),
             stream: Stream::new(role),
-            inbuf: Vec::new(),
-            in_len: 0,
-            out: Out::default(),
-            established: false,
-            peer_closed: false,
-            said_close: false,
-        };
-        // The client's first flight.
-        link.process(&mut |_| {})?;
-        Ok(link)
+            early: Vec::new(),
+        }
     }
 
     /// The stream's bookkeeping (credit, what has ended).
@@ -195,31 +119,61 @@ impl Link {
         &self.stream
     }
 
-    /// The socket.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.sock.as_fd()
+    /// From now on the stream can outlive its connection: [`Stream::make_resumable`].
+    pub fn make_resumable(&mut self) {
+        self.stream.make_resumable();
+    }
+
+    /// The socket; `None` while there is no connection.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.wire.as_ref().map(Wire::socket)
+    }
+
+    /// Whether there is no connection.
+    pub fn is_cut(&self) -> bool {
+        self.wire.is_none()
+    }
+
+    /// Drops the connection. What is sent from now on is kept for the next one.
+    pub fn cut(&mut self) {
+        self.wire = None;
+        self.early = Vec::new();
+    }
+
+    /// Goes on over a new connection, whose peer has said how much it has. What that brought with it is given to
+    /// the sink of the next [`receive`](Self::receive), which must be called without waiting for the socket.
+    ///
+    /// # Errors
+    /// The peer claims what cannot be; the stream is of no use any more.
+    pub fn resume(&mut self, joined: join::Joined) -> Result<(), LinkError> {
+        self.stream.resume(joined.peer.received)?;
+        self.wire = Some(joined.wire);
+        self.early = joined.early;
+        self.seal()
     }
 
     /// Whether TLS is through and data may be sent.
     pub fn is_established(&self) -> bool {
-        self.established
+        self.wire.as_ref().is_some_and(Wire::is_established)
     }
 
     /// Whether the peer has said that nothing more will come.
     pub fn is_peer_closed(&self) -> bool {
-        self.peer_closed
+        self.wire.as_ref().is_some_and(Wire::is_peer_closed)
     }
 
-    /// Encrypted bytes that wait for the socket.
+    /// Bytes that wait for the socket; 0 while there is none.
     pub fn backlog(&self) -> usize {
-        self.out.len()
+        self.wire
+            .as_ref()
+            .map_or(0, |w| w.backlog() + self.stream.outgoing().len())
     }
 
     /// Bytes in clear in front of everything that has not been sent yet (the preamble, the answer).
     pub fn prepend(&mut self, clear: &[u8]) {
-        self.out
-            .buf
-            .splice(self.out.start..self.out.start, clear.iter().copied());
+        if let Some(w) = &mut self.wire {
+            w.prepend(clear);
+        }
     }
 
     /// Completes the handshake. What the handshake leaves to send (a client's last flight) stays in the
@@ -230,155 +184,104 @@ impl Link {
     /// As [`Link::receive`], and [`LinkError::Timeout`].
     pub fn handshake(&mut self, limit: Duration, mut sink: impl FnMut(Event<'_>)) -> Result<(), LinkError> {
         let end = Instant::now() + limit;
+        let Self {
+            wire: Some(wire),
+            stream,
+            ..
+        } = self
+        else {
+            return Err(not_connected());
+        };
         loop {
-            self.process(&mut sink)?;
-            if self.established {
+            wire.process(&mut |bytes| Ok(stream.receive(bytes, &mut sink)?))?;
+            if wire.is_established() {
                 return Ok(());
             }
-            self.flush()?;
-            let events = if self.backlog() > 0 {
+            wire.flush()?;
+            let events = if wire.backlog() > 0 {
                 PollFlags::POLLOUT
             } else {
                 PollFlags::empty()
             };
-            wait(self.sock.as_fd(), events | PollFlags::POLLIN, end)?;
-            self.flush()?;
-            self.fill()?;
+            wait(wire.socket(), events | PollFlags::POLLIN, end)?;
+            wire.flush()?;
+            wire.fill()?;
         }
     }
 
     /// Reads from the socket what is there, once, and tells the sink what it means. `Ok(false)`: nothing was
-    /// there.
+    /// there, or there is no connection.
     ///
     /// # Errors
-    /// The connection is of no use any more. A peer that closes the socket without TLS's goodbye is
-    /// `UnexpectedEof`.
+    /// The connection is of no use any more; after [`LinkError::Protocol`] neither is the stream. A peer that
+    /// closes the socket without TLS's goodbye is `UnexpectedEof`.
     pub fn receive(&mut self, mut sink: impl FnMut(Event<'_>)) -> Result<bool, LinkError> {
-        if !self.fill()? {
+        let Some(wire) = &mut self.wire else {
             return Ok(false);
+        };
+        let stream = &mut self.stream;
+        let early = std::mem::take(&mut self.early);
+        stream.receive(&early, &mut sink)?;
+        let some = wire.fill()?;
+        if some {
+            wire.process(&mut |bytes| Ok(stream.receive(bytes, &mut sink)?))?;
         }
-        self.process(&mut sink)?;
-        Ok(true)
+        Ok(some || !early.is_empty())
     }
 
-    /// One `recv`.
-    fn fill(&mut self) -> Result<bool, LinkError> {
-        if self.inbuf.is_empty() {
-            self.inbuf = vec![0; IN_BUFFER];
-        }
-        loop {
-            match recv(
-                self.sock.as_raw_fd(),
-                &mut self.inbuf[self.in_len..],
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(0) if self.peer_closed => return Ok(false),
-                Ok(0) => return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => {
-                    self.in_len += n;
-                    return Ok(true);
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(e) => return Err(e.into()),
+    /// Encrypts what is to be sent, as far as it makes sense to have it wait for the socket.
+    fn seal(&mut self) -> Result<(), LinkError> {
+        let Some(wire) = self.wire.as_mut().filter(|w| w.is_established()) else {
+            return Ok(());
+        };
+        while wire.backlog() < BACKLOG {
+            let clear = self.stream.outgoing();
+            let n = clear.len().min(SEAL_MAX);
+            if n == 0 {
+                break;
             }
+            wire.seal(&clear[..n])?;
+            self.stream.taken(n);
         }
+        Ok(())
     }
 
-    /// Lets TLS work on what was read, until it needs more.
-    fn process(&mut self, sink: &mut impl FnMut(Event<'_>)) -> Result<(), LinkError> {
-        let mut done = 0;
-        let result = self.process_from(&mut done, sink);
-        if done > 0 {
-            self.inbuf.copy_within(done..self.in_len, 0);
-            self.in_len -= done;
+    /// Where to put bytes that are to be sent on a channel, before [`Link::commit`]: [`Stream::space`]. Empty
+    /// while nothing may be sent, or the socket is behind.
+    pub fn space(&mut self, c: Channel) -> &mut [u8] {
+        if self.room(c) == 0 {
+            return &mut [];
         }
-        result
+        self.stream.space(c)
     }
 
-    fn process_from(&mut self, done: &mut usize, sink: &mut impl FnMut(Event<'_>)) -> Result<(), LinkError> {
-        loop {
-            let (stream, out) = (&mut self.stream, &mut self.out);
-            let input = &mut self.inbuf[*done..self.in_len];
-            let more = process!(&mut self.tls, input, status => {
-                let discard = status.discard;
-                let more = match status.state? {
-                    ConnectionState::ReadTraffic(mut traffic) => {
-                        while let Some(record) = traffic.next_record() {
-                            stream.receive(record?.payload, &mut *sink)?;
-                        }
-                        true
-                    }
-                    ConnectionState::EncodeTlsData(mut encode) => {
-                        let mut room = 4096;
-                        loop {
-                            match out.append(room, |b| encode.encode(b)) {
-                                Ok(()) => break true,
-                                Err(EncodeError::InsufficientSize(e)) => room = e.required_size,
-                                Err(EncodeError::AlreadyEncoded) => {
-                                    return Err(LinkError::Tls(rustls::Error::General("encoded twice".into())));
-                                }
-                            }
-                        }
-                    }
-                    ConnectionState::TransmitTlsData(transmit) => {
-                        // It goes out with the next flush; order is what matters, and `out` keeps it.
-                        transmit.done();
-                        true
-                    }
-                    ConnectionState::WriteTraffic(_) => {
-                        self.established = true;
-                        false
-                    }
-                    ConnectionState::PeerClosed => {
-                        self.peer_closed = true;
-                        true
-                    }
-                    ConnectionState::BlockedHandshake | ConnectionState::Closed => false,
-                    // No early data was offered, and no state is known that would come here.
-                    _ => return Err(LinkError::Tls(rustls::Error::General("unexpected TLS state".into()))),
-                };
-                *done += discard;
-                more
-            });
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    fn seal(&mut self, clear: &[u8]) -> Result<(), LinkError> {
-        let out = &mut self.out;
-        process!(&mut self.tls, &mut [], status => match status.state? {
-            ConnectionState::WriteTraffic(mut write) => {
-                let mut room = clear.len() + SEAL_ROOM;
-                loop {
-                    match out.append(room, |b| write.encrypt(clear, b)) {
-                        Ok(()) => return Ok(()),
-                        Err(EncryptError::InsufficientSize(e)) if e.required_size > room => room = e.required_size,
-                        Err(e) => return Err(LinkError::Tls(rustls::Error::General(e.to_string()))),
-                    }
-                }
-            }
-            _ => Err(LinkError::Io(io::ErrorKind::NotConnected.into())),
-        })
-    }
-
-    /// Sends `buf[HEAD..HEAD + len]` on a channel; the room in front is for the frame's head. At most the
-    /// channel's credit and [`DATA_MAX`] bytes.
+    /// Sends the first `n` bytes that were put into [`Link::space`].
     ///
     /// # Errors
     /// If TLS fails.
-    pub fn send_data(&mut self, c: Channel, buf: &mut [u8], len: usize) -> Result<(), LinkError> {
-        let head = self.stream.data_head(c, len);
-        buf[..HEAD].copy_from_slice(&head);
-        self.seal(&buf[..HEAD + len])
+    pub fn commit(&mut self, c: Channel, n: usize) -> Result<(), LinkError> {
+        self.stream.commit(c, n);
+        self.seal()
+    }
+
+    /// Sends bytes on a channel, as many as its credit allows; says how many.
+    ///
+    /// # Errors
+    /// If TLS fails.
+    pub fn send(&mut self, c: Channel, bytes: &[u8]) -> Result<usize, LinkError> {
+        let n = self.stream.send(c, bytes);
+        self.seal()?;
+        Ok(n)
     }
 
     /// How many bytes may be read from a source and sent on this channel now: its credit, one frame at most,
-    /// nothing while the socket is behind.
+    /// nothing while the socket is behind. Without a connection they are kept.
     pub fn room(&self, c: Channel) -> usize {
-        if self.backlog() >= BACKLOG || !self.established {
+        let waits = match &self.wire {
+            Some(w) => !w.is_established() || w.backlog() >= BACKLOG,
+            None => !self.stream.is_resumable(),
+        };
+        if waits {
             0
         } else {
             self.stream.credit(c).min(DATA_MAX)
@@ -390,7 +293,8 @@ impl Link {
     /// # Errors
     /// If TLS fails.
     pub fn send_eof(&mut self, c: Channel) -> Result<(), LinkError> {
-        self.stream.eof(c).map_or(Ok(()), |f| self.seal(&f))
+        self.stream.eof(c);
+        self.seal()
     }
 
     /// Tells the peer that a channel is no longer read.
@@ -398,7 +302,8 @@ impl Link {
     /// # Errors
     /// If TLS fails.
     pub fn send_close(&mut self, c: Channel) -> Result<(), LinkError> {
-        self.stream.close(c).map_or(Ok(()), |f| self.seal(&f))
+        self.stream.close(c);
+        self.seal()
     }
 
     /// Sends a control message.
@@ -406,7 +311,8 @@ impl Link {
     /// # Errors
     /// If TLS fails.
     pub fn send_control(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        self.seal(&Stream::control(message))
+        self.stream.control(message);
+        self.seal()
     }
 
     /// Notes that `n` received bytes of a channel have been written; gives the peer credit when it is time.
@@ -414,7 +320,8 @@ impl Link {
     /// # Errors
     /// If TLS fails.
     pub fn consumed(&mut self, c: Channel, n: usize) -> Result<(), LinkError> {
-        self.stream.consumed(c, n).map_or(Ok(()), |f| self.seal(&f))
+        self.stream.consumed(c, n);
+        self.seal()
     }
 
     /// TLS's goodbye: nothing more will be sent.
@@ -422,41 +329,28 @@ impl Link {
     /// # Errors
     /// If TLS fails.
     pub fn send_goodbye(&mut self) -> Result<(), LinkError> {
-        if std::mem::replace(&mut self.said_close, true) || !self.established {
-            return Ok(());
-        }
-        let out = &mut self.out;
-        process!(&mut self.tls, &mut [], status => match status.state? {
-            ConnectionState::WriteTraffic(mut write) => out
-                .append(128, |b| write.queue_close_notify(b))
-                .map_err(|e| LinkError::Tls(rustls::Error::General(e.to_string()))),
-            _ => Ok(()),
-        })
+        self.wire.as_mut().map_or(Ok(()), Wire::send_goodbye)
     }
 
-    /// Writes what waits, as far as the socket takes it. `Ok(true)`: all of it.
+    /// Writes what waits, as far as the socket takes it. `Ok(true)`: all of it. Without a connection nothing is
+    /// written.
     ///
     /// # Errors
     /// As `send(2)`.
     pub fn flush(&mut self) -> Result<bool, LinkError> {
-        while self.out.len() > 0 {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.sock.as_raw_fd(), &self.out.buf[self.out.start..], flags) {
-                Ok(n) => self.out.start += n,
-                Err(Errno::EINTR) => {}
-                // ENOTCONN: still connecting.
-                Err(Errno::EAGAIN | Errno::ENOTCONN) => {
-                    // What was sent is dropped from the front before it grows without bound.
-                    if self.out.start > BACKLOG {
-                        self.out.buf.drain(..self.out.start);
-                        self.out.start = 0;
-                    }
-                    return Ok(false);
-                }
-                Err(e) => return Err(e.into()),
+        loop {
+            self.seal()?;
+            let rest = !self.stream.outgoing().is_empty();
+            let Some(w) = &mut self.wire else {
+                return Ok(!rest);
+            };
+            if !w.flush()? {
+                return Ok(false);
+            }
+            if !rest || !w.is_established() {
+                return Ok(true);
             }
         }
-        Ok(true)
     }
 
     /// Waits until everything is sent or the time is over.
@@ -466,10 +360,15 @@ impl Link {
     pub fn flush_all(&mut self, limit: Duration) -> Result<(), LinkError> {
         let end = Instant::now() + limit;
         while !self.flush()? {
-            wait(self.sock.as_fd(), PollFlags::POLLOUT, end)?;
+            let socket = self.socket().ok_or_else(not_connected)?;
+            wait(socket, PollFlags::POLLOUT, end)?;
         }
         Ok(())
     }
+}
+
+fn not_connected() -> LinkError {
+    LinkError::Io(io::ErrorKind::NotConnected.into())
 }
 
 /// Polls one descriptor until a deadline.
@@ -501,125 +400,4 @@ pub fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tls::{KeyPair, Peer, client_config, server_config};
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    use std::sync::OnceLock;
-
-    fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .unwrap()
-    }
-
-    fn connect(
-        session: KeyPair,
-        pin: [u8; 32],
-        wanted_client: Option<[u8; 32]>,
-    ) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
-        let (a, b) = pair();
-        let front = KeyPair::generate().unwrap();
-        let client_key = wanted_client.unwrap_or(front.public());
-        let server = std::thread::spawn(move || {
-            let mut s = Link::server(b, server_config(&session, Peer::Pinned(client_key)).unwrap())?;
-            let mut got = Vec::new();
-            s.handshake(Duration::from_secs(5), |e| got.push(format!("{e:?}")))?;
-            s.flush_all(Duration::from_secs(5))?;
-            while got.is_empty() {
-                wait(
-                    s.socket(),
-                    PollFlags::POLLIN,
-                    Instant::now() + Duration::from_secs(5),
-                )?;
-                s.receive(|e| got.push(format!("{e:?}")))?;
-            }
-            assert_eq!(got, [format!("{:?}", Event::Control(b"hello"))]);
-            Ok(s)
-        });
-        let later = Arc::new(OnceLock::new());
-        let _ = later.set(pin);
-        let client = (|| {
-            let mut c = Link::client(a, client_config(&front, Peer::Later(later)).unwrap())?;
-            c.handshake(Duration::from_secs(5), |_| {})?;
-            c.send_control(b"hello")?;
-            c.flush_all(Duration::from_secs(5))?;
-            Ok(c)
-        })();
-        (client, server.join().unwrap())
-    }
-
-    #[test]
-    fn both_ends_must_have_the_expected_keys() {
-        let session = KeyPair::generate().unwrap();
-        let (c, s) = connect(session.clone(), session.public(), None);
-        let (c, mut s) = (c.unwrap(), s.unwrap());
-        drop(c);
-        assert!(
-            matches!(s.receive(|_| {}), Err(LinkError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof)
-        );
-
-        let (c, s) = connect(session.clone(), [1; 32], None);
-        assert!(matches!(c, Err(LinkError::Tls(_))) && s.is_err());
-        let (_, s) = connect(session.clone(), session.public(), Some([2; 32]));
-        assert!(matches!(s, Err(LinkError::Tls(_))), "{s:?}");
-    }
-
-    #[test]
-    fn bulk_data_flows_within_its_credit() {
-        let session = KeyPair::generate().unwrap();
-        let (c, s) = connect(session.clone(), session.public(), None);
-        let (mut c, mut s) = (c.unwrap(), s.unwrap());
-        let total = 20 << 20;
-        let reader = std::thread::spawn(move || {
-            let (mut sum, mut n) = (0u64, 0);
-            while n < total {
-                wait(
-                    c.socket(),
-                    PollFlags::POLLIN,
-                    Instant::now() + Duration::from_secs(10),
-                )
-                .unwrap();
-                let before = n;
-                c.receive(|e| {
-                    if let Event::Data(Channel::Stdout, d) = e {
-                        n += d.len();
-                        sum += d.iter().map(|b| u64::from(*b)).sum::<u64>();
-                    }
-                })
-                .unwrap();
-                c.consumed(Channel::Stdout, n - before).unwrap();
-                c.flush_all(Duration::from_secs(5)).unwrap();
-            }
-            sum
-        });
-        let (mut sent, mut sum) = (0, 0u64);
-        let mut buf = vec![0; HEAD + DATA_MAX];
-        while sent < total {
-            let n = s.room(Channel::Stdout).min(total - sent);
-            if n > 0 {
-                for (i, b) in buf[HEAD..HEAD + n].iter_mut().enumerate() {
-                    *b = (sent + i) as u8;
-                    sum += u64::from(*b);
-                }
-                s.send_data(Channel::Stdout, &mut buf, n).unwrap();
-                sent += n;
-            } else {
-                let events = if s.backlog() > 0 {
-                    PollFlags::POLLIN | PollFlags::POLLOUT
-                } else {
-                    PollFlags::POLLIN
-                };
-                wait(s.socket(), events, Instant::now() + Duration::from_secs(10)).unwrap();
-                s.receive(|_| {}).unwrap();
-            }
-            s.flush().unwrap();
-        }
-        s.flush_all(Duration::from_secs(5)).unwrap();
-        assert_eq!(reader.join().unwrap(), sum);
-    }
-}
+mod tests;

@@ -3,9 +3,18 @@
 //!
 //! A frame is a byte with kind (high four bits) and channel (low four), a 24-bit big-endian length, and the
 //! payload. Offsets are counted by both ends and not sent, because the transport keeps order; credit is an
-//! absolute offset, so that a later resume only has to exchange offsets.
+//! absolute offset.
+//!
+//! The stream outlives its connection where both ends know how: all frames of a direction are one sequence of
+//! numbered bytes; each end keeps what the other has not acknowledged, and on a new connection both say how many
+//! bytes they have and go on from there, in the middle of a frame if need be. So no byte is lost and none comes
+//! twice. What is kept is bounded by the credit of the channels.
 //!
 //! Knows nothing of terminals, processes or TLS.
+
+mod kept;
+
+use kept::Kept;
 
 use std::fmt;
 
@@ -98,6 +107,16 @@ const EOF: u8 = 0x10;
 const CLOSE: u8 = 0x20;
 const CREDIT: u8 = 0x30;
 const CONTROL: u8 = 0x40;
+const ACK: u8 = 0x50;
+
+/// Received bytes that are acknowledged by themselves; as often as credit is given, so that it costs no packet of
+/// its own.
+const ACK_EVERY: u64 = WINDOW / 4;
+/// Received bytes that are acknowledged together with something else that is sent.
+const ACK_ALONG: u64 = 4096;
+/// Bytes of frames that are neither data nor bounded by credit (control messages), beyond which a peer that has not
+/// been heard of for long gets no more of them.
+pub const CONTROL_BACKLOG: u64 = 16 << 20;
 
 /// One channel as its writer sees it.
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +156,11 @@ pub struct Stream {
     reading: [Reading; 3],
     partial: Partial,
     first_control_seen: bool,
+    kept: Kept,
+    resumable: bool,
+    /// Bytes of the peer's sequence that came, and how many of them it was told of.
+    received: u64,
+    acknowledged: u64,
 }
 
 fn head(kind: u8, len: usize) -> [u8; HEAD] {
@@ -164,6 +188,76 @@ impl Stream {
             }; 3],
             partial: Partial::Head([0; HEAD], 0),
             first_control_seen: role == Role::Front,
+            kept: Kept::default(),
+            resumable: false,
+            received: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// From now on what is sent is kept until the peer acknowledges it, and what comes is acknowledged. Before
+    /// anything is sent, and only if the peer does the same.
+    pub fn make_resumable(&mut self) {
+        self.resumable = true;
+    }
+
+    /// Whether the stream can go on over another connection.
+    pub fn is_resumable(&self) -> bool {
+        self.resumable
+    }
+
+    /// How many bytes of the peer's sequence came: told to it on a new connection.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes are kept for the peer.
+    pub fn kept(&self) -> u64 {
+        self.kept.len()
+    }
+
+    /// Whether the peer is known to have everything that was ever sent.
+    pub fn is_all_acknowledged(&self) -> bool {
+        self.kept.len() == 0
+    }
+
+    /// A new connection takes the old one's place; the peer has this many bytes of ours. Nothing that still comes
+    /// on the old one may be given to [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// The peer claims what cannot be.
+    pub fn resume(&mut self, peer_received: u64) -> Result<(), ProtocolError> {
+        if !self.resumable || peer_received < self.kept.base() || peer_received > self.kept.given() {
+            return Err(ProtocolError::Malformed);
+        }
+        self.kept.acknowledged(peer_received);
+        self.kept.rewind(peer_received);
+        // The number that was told on the new connection is news enough.
+        self.acknowledged = self.received;
+        Ok(())
+    }
+
+    /// Bytes for the transport, as far as they lie together; empty: nothing.
+    pub fn outgoing(&self) -> &[u8] {
+        self.kept.outgoing()
+    }
+
+    /// Notes that the transport took so many of [`outgoing`](Self::outgoing).
+    pub fn taken(&mut self, n: usize) {
+        self.kept.taken(n);
+        if !self.resumable {
+            self.kept.acknowledged(self.kept.given());
+        }
+    }
+
+    /// Acknowledges what came, if there is reason to.
+    fn acknowledge(&mut self, least: u64) {
+        if self.resumable && self.received - self.acknowledged >= least {
+            self.acknowledged = self.received;
+            let mut f = [0; HEAD + 8];
+            f[..HEAD].copy_from_slice(&head(ACK, 8));
+            f[HEAD..].copy_from_slice(&self.received.to_be_bytes());
+            self.kept.push(&f);
         }
     }
 
@@ -191,54 +285,94 @@ impl Stream {
         self.reading[c as usize].ended
     }
 
-    /// Accounts for `len` bytes about to be sent and gives the head that goes in front of them. `len` must be
-    /// at most [`Stream::credit`] and [`DATA_MAX`].
-    pub fn data_head(&mut self, c: Channel, len: usize) -> [u8; HEAD] {
+    /// Where to put bytes that are to be sent on a channel: room for its credit, or one frame, or somewhat less.
+    /// Empty if nothing may be sent.
+    pub fn space(&mut self, c: Channel) -> &mut [u8] {
+        let n = self.credit(c).min(DATA_MAX);
+        if n == 0 {
+            return &mut [];
+        }
+        self.acknowledge(ACK_ALONG);
+        &mut self.kept.space(HEAD + n)[HEAD..]
+    }
+
+    /// Sends the first `n` bytes that were put into [`space`](Self::space), which was asked for just before.
+    pub fn commit(&mut self, c: Channel, n: usize) {
         debug_assert!(
-            self.writes(c) && len <= self.credit(c) && len <= DATA_MAX,
-            "{c:?} {len}"
+            self.writes(c) && n <= self.credit(c) && n <= DATA_MAX,
+            "{c:?} {n}"
         );
-        self.writing[c as usize].sent += len as u64;
-        head(DATA | c as u8, len)
+        if n > 0 {
+            self.writing[c as usize].sent += n as u64;
+            self.kept.space(HEAD + n)[..HEAD].copy_from_slice(&head(DATA | c as u8, n));
+            self.kept.commit(HEAD + n);
+        }
     }
 
-    /// Ends a channel; `None` if that was said before.
-    pub fn eof(&mut self, c: Channel) -> Option<[u8; HEAD]> {
+    /// Sends bytes on a channel, as many as may be; says how many.
+    pub fn send(&mut self, c: Channel, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let space = self.space(c);
+            let n = space.len().min(bytes.len() - sent);
+            if n == 0 {
+                break;
+            }
+            space[..n].copy_from_slice(&bytes[sent..sent + n]);
+            self.commit(c, n);
+            sent += n;
+        }
+        sent
+    }
+
+    /// Ends a channel, unless that was said before.
+    pub fn eof(&mut self, c: Channel) {
         let w = &mut self.writing[c as usize];
-        (!std::mem::replace(&mut w.ended, true)).then(|| head(EOF | c as u8, 0))
+        if !std::mem::replace(&mut w.ended, true) {
+            self.kept.push(&head(EOF | c as u8, 0));
+        }
     }
 
-    /// Says that we no longer read a channel; what still comes is dropped. `None` if said before, or if the
-    /// channel has ended.
-    pub fn close(&mut self, c: Channel) -> Option<[u8; HEAD]> {
+    /// Says that we no longer read a channel, unless that was said before or it has ended; what still comes is
+    /// dropped.
+    pub fn close(&mut self, c: Channel) {
         let r = &mut self.reading[c as usize];
         let news = !r.closed && !r.ended;
         r.closed = true;
-        news.then(|| head(CLOSE | c as u8, 0))
+        if news {
+            self.kept.push(&head(CLOSE | c as u8, 0));
+        }
     }
 
-    /// A control message.
-    pub fn control(message: &[u8]) -> Vec<u8> {
-        let mut v = Vec::with_capacity(HEAD + message.len());
-        v.extend_from_slice(&head(CONTROL, message.len()));
-        v.extend_from_slice(message);
-        v
+    /// Sends a control message.
+    pub fn control(&mut self, message: &[u8]) {
+        self.acknowledge(ACK_ALONG);
+        let h = head(CONTROL, message.len());
+        let space = self.kept.space(HEAD + message.len());
+        if space.len() == HEAD + message.len() {
+            space[..HEAD].copy_from_slice(&h);
+            space[HEAD..].copy_from_slice(message);
+            self.kept.commit(HEAD + message.len());
+        } else {
+            self.kept.push(&[&h[..], message].concat());
+        }
     }
 
-    /// Notes that `n` received bytes have gone where they belong; gives a credit frame when it is time.
-    pub fn consumed(&mut self, c: Channel, n: usize) -> Option<[u8; HEAD + 8]> {
+    /// Notes that `n` received bytes have gone where they belong; gives the peer credit when it is time.
+    pub fn consumed(&mut self, c: Channel, n: usize) {
         let r = &mut self.reading[c as usize];
         r.consumed += n as u64;
         debug_assert!(r.consumed <= r.received);
         let limit = r.consumed + WINDOW;
         if r.ended || r.closed || limit - r.granted < WINDOW / 4 {
-            return None;
+            return;
         }
         r.granted = limit;
         let mut f = [0; HEAD + 8];
         f[..HEAD].copy_from_slice(&head(CREDIT | c as u8, 8));
         f[HEAD..].copy_from_slice(&limit.to_be_bytes());
-        Some(f)
+        self.kept.push(&f);
+        self.acknowledge(ACK_ALONG);
     }
 
     /// Takes bytes from the transport and tells the sink what they mean. Data is told piece by piece as it
@@ -246,7 +380,14 @@ impl Stream {
     ///
     /// # Errors
     /// The peer broke the rules.
-    pub fn receive<'a>(
+    pub fn receive(&mut self, input: &[u8], sink: impl FnMut(Event<'_>)) -> Result<(), ProtocolError> {
+        self.received += input.len() as u64;
+        self.understand(input, sink)?;
+        self.acknowledge(ACK_EVERY + ACK_EVERY / 2);
+        Ok(())
+    }
+
+    fn understand<'a>(
         &mut self,
         mut input: &'a [u8],
         mut sink: impl FnMut(Event<'_>),
@@ -320,6 +461,13 @@ impl Stream {
             }
             return Ok(());
         }
+        if h[0] == ACK && self.resumable {
+            if len != 8 {
+                return Err(ProtocolError::Malformed);
+            }
+            self.partial = Partial::Body(ACK, Vec::with_capacity(8), 8);
+            return Ok(());
+        }
         let c = Channel::from_u8(h[0] & 0x0f).ok_or(unknown)?;
         let ours = self.writes(c);
         match (kind, len) {
@@ -366,6 +514,14 @@ impl Stream {
             return Ok(());
         }
         let limit = u64::from_be_bytes(body.try_into().map_err(|_| ProtocolError::Malformed)?);
+        if kind == ACK {
+            // Never backwards, and never what was not sent.
+            if limit < self.kept.base() || limit > self.kept.given() {
+                return Err(ProtocolError::Malformed);
+            }
+            self.kept.acknowledged(limit);
+            return Ok(());
+        }
         let w = &mut self.writing[usize::from(kind & 0x0f)];
         // Never backwards, and never more than a window past what was sent: that could not have been consumed.
         if limit < w.limit || limit > w.sent + WINDOW {

@@ -24,6 +24,11 @@ pub const KIND_SESSION: u8 = b'S';
 /// Kind of connection: a request to the host itself (kill, drain), over TLS with the host's own key; then one
 /// frame [`ControlAsk`] and one frame [`ControlReply`].
 pub const KIND_CONTROL: u8 = b'C';
+/// Kind: a session that lost its connection; what follows is the [`ResumeHello`], then [`crate::link::join`].
+pub const KIND_RESUME: u8 = b'R';
+/// Kind: somebody who wants to see a session that runs already; what follows is the [`AttachHello`], then, as with
+/// a new session, the [`SessionAnswer`] and TLS with the session process. The first message is [`Attach`].
+pub const KIND_ATTACH: u8 = b'A';
 
 /// Builds a preamble.
 pub fn preamble(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -55,6 +60,51 @@ pub struct SessionHello {
     pub need: Option<Need>,
 }
 
+/// Body of the preamble of a connection that takes a broken one's place.
+#[derive(Clone, PartialEq, Message)]
+pub struct ResumeHello {
+    /// The session: its ticket's nonce, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub session: Vec<u8>,
+    /// Random, 16 bytes: if there is no such session any more the host signs that, with this.
+    #[prost(bytes = "vec", tag = "2")]
+    pub challenge: Vec<u8>,
+}
+
+/// Body of the preamble of a connection that wants to see a session. The ticket's request is the [`Attach`].
+#[derive(Clone, PartialEq, Message)]
+pub struct AttachHello {
+    /// Ticket, as signed by the source's `queue-exec`.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ticket: Vec<u8>,
+    /// Certificate of the source.
+    #[prost(bytes = "vec", tag = "2")]
+    pub source_cert: Vec<u8>,
+    /// The session: the nonce of the ticket that it was started with, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub session: Vec<u8>,
+}
+
+/// What is wanted of a session that runs: the first message of a connection that attaches.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attach {
+    /// The session, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub session: Vec<u8>,
+    /// Only look: nothing is sent to the command, and whoever is attached stays.
+    #[prost(bool, tag = "2")]
+    pub watch: bool,
+    /// Size of the window, if there is a terminal.
+    #[prost(message, optional, tag = "3")]
+    pub size: Option<Winsize>,
+    /// Name of the host that attaches.
+    #[prost(string, tag = "4")]
+    pub host: String,
+    /// The stream can be resumed ([`Launch::resume`]).
+    #[prost(bool, tag = "5")]
+    pub resume: bool,
+}
+
 /// First thing on a session's connection from the executing host, in clear, before TLS: length (16-bit big
 /// endian), then this. Its grant is signed; a refusal is only a reason to give up, which anybody on the path
 /// could bring about anyhow.
@@ -70,6 +120,13 @@ pub struct SessionAnswer {
     /// was begun, and another host may do.
     #[prost(enumeration = "ErrorCode", tag = "3")]
     pub code: i32,
+    /// The session acknowledges, keeps and resumes its stream.
+    #[prost(bool, tag = "4")]
+    pub resume: bool,
+    /// To a [`ResumeHello`]: the host's signed word that it has no such session any more
+    /// (`queue_exec::ticket::Gone`).
+    #[prost(bytes = "vec", tag = "5")]
+    pub gone: Vec<u8>,
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -631,6 +688,12 @@ pub struct SessionInfo {
     /// That host's clock at the answer, in milliseconds since the epoch: makes `since_ms` an age.
     #[prost(uint64, tag = "12")]
     pub clock_ms: u64,
+    /// Its user has detached it: nobody is attached, and nobody is waited for.
+    #[prost(bool, tag = "13")]
+    pub detached: bool,
+    /// How many only look at it.
+    #[prost(uint32, tag = "14")]
+    pub watchers: u32,
 }
 
 /// Asks a session that runs as the user to look at others of his.
@@ -1036,6 +1099,80 @@ pub struct Launch {
     /// Nothing is run: the session says what it sees of these sessions ([`Looked`]) and ends.
     #[prost(message, optional, tag = "14")]
     pub look: Option<Look>,
+    /// The caller acknowledges, keeps and resumes the stream; the session does the same then, as it said in its
+    /// [`SessionAnswer`].
+    #[prost(bool, tag = "15")]
+    pub resume: bool,
+    /// X11 connections are forwarded to the caller's display (`-X`).
+    #[prost(message, optional, tag = "16")]
+    pub x11: Option<X11>,
+    /// Connections to the authentication agent are forwarded to the caller's (`-A`).
+    #[prost(bool, tag = "17")]
+    pub agent: bool,
+}
+
+/// How a forwarded display is to look there.
+#[derive(Clone, PartialEq, Message)]
+pub struct X11 {
+    /// Name of the authorisation protocol (`MIT-MAGIC-COOKIE-1`).
+    #[prost(string, tag = "1")]
+    pub protocol: String,
+    /// The cookie that programs there are to show: made for this session, and replaced by the true one where the
+    /// display is, so that the true one is not told.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cookie: Vec<u8>,
+    /// Number of the screen.
+    #[prost(uint32, tag = "3")]
+    pub screen: u32,
+}
+
+/// One step of a forwarded connection. Its number is chosen by the session, which alone opens. Each direction has
+/// its own credit; see `libqueue::forward`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Forward {
+    /// Number of the connection, not used again in this session.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// What happens.
+    #[prost(oneof = "forward::Kind", tags = "2, 3, 4, 5, 6")]
+    pub kind: Option<forward::Kind>,
+}
+
+/// Kinds of [`Forward`].
+pub mod forward {
+    use super::Oneof;
+
+    /// What happens.
+    #[derive(Clone, PartialEq, Oneof)]
+    pub enum Kind {
+        /// Somebody connected there to this service.
+        #[prost(enumeration = "super::Service", tag = "2")]
+        Open(i32),
+        /// Bytes, within the credit.
+        #[prost(bytes, tag = "3")]
+        Data(Vec<u8>),
+        /// No more bytes in this direction.
+        #[prost(message, tag = "4")]
+        Eof(super::Empty),
+        /// The connection is over in both directions, with a reason for people that may be empty.
+        #[prost(string, tag = "5")]
+        Close(String),
+        /// So many more bytes may be sent to the one who says this.
+        #[prost(uint32, tag = "6")]
+        Credit(u32),
+    }
+}
+
+/// What is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Service {
+    /// Not said.
+    Unknown = 0,
+    /// The X11 display.
+    X11 = 1,
+    /// The authentication agent.
+    Agent = 2,
 }
 
 /// A resource limit. `u64::MAX` is infinity.
@@ -1113,7 +1250,7 @@ pub struct Winsize {
 #[derive(Clone, PartialEq, Message)]
 pub struct ToSession {
     /// The message.
-    #[prost(oneof = "to_session::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "to_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: Option<to_session::Kind>,
 }
 
@@ -1136,6 +1273,15 @@ pub mod to_session {
         /// End the whole tree: HUP and CONT, TERM, KILL.
         #[prost(message, tag = "4")]
         Hangup(super::Empty),
+        /// I go, and the command stays. Answered by `Detached`, or by a `Notice` if it cannot be.
+        #[prost(message, tag = "5")]
+        Detach(super::Empty),
+        /// Show the whole screen again: what was on it was written over here.
+        #[prost(message, tag = "6")]
+        Redraw(super::Empty),
+        /// About a forwarded connection.
+        #[prost(message, tag = "7")]
+        Forward(super::Forward),
     }
 }
 
@@ -1143,7 +1289,7 @@ pub mod to_session {
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSession {
     /// The message.
-    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: Option<from_session::Kind>,
 }
 
@@ -1175,6 +1321,15 @@ pub mod from_session {
         /// To a launch that only looks: what was seen. `Ended` follows.
         #[prost(message, tag = "7")]
         Looked(super::Looked),
+        /// You are no longer attached, and the command goes on: the last word on this connection.
+        #[prost(message, tag = "8")]
+        Detached(super::Detached),
+        /// To an `Attach`: you are. What the screen shows follows as output.
+        #[prost(message, tag = "9")]
+        Attached(super::Attached),
+        /// About a forwarded connection.
+        #[prost(message, tag = "10")]
+        Forward(super::Forward),
     }
 }
 
@@ -1187,6 +1342,40 @@ pub struct Started {
     /// The terminal's name there, if any.
     #[prost(string, tag = "2")]
     pub tty: String,
+}
+
+/// One of those who were attached is not any more.
+#[derive(Clone, PartialEq, Message)]
+pub struct Detached {
+    /// The session, as `queue attach` takes it.
+    #[prost(string, tag = "1")]
+    pub session: String,
+    /// Who did it, if it was not the one who is told: `alice@h3`.
+    #[prost(string, tag = "2")]
+    pub by: String,
+    /// Whether he has taken the session over.
+    #[prost(bool, tag = "3")]
+    pub taken: bool,
+}
+
+/// One more is attached.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attached {
+    /// Process id of the command.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    /// The terminal's name there.
+    #[prost(string, tag = "2")]
+    pub tty: String,
+    /// The program, for the title and for messages.
+    #[prost(string, tag = "3")]
+    pub program: String,
+    /// Size of the window there, which one who only looks has to live with.
+    #[prost(message, optional, tag = "4")]
+    pub size: Option<Winsize>,
+    /// Signal that has stopped the command; 0: it runs.
+    #[prost(uint32, tag = "5")]
+    pub stopped: u32,
 }
 
 /// Why nothing was run.

@@ -108,6 +108,25 @@ pub enum Request {
         /// The session.
         nonce: Nonce,
     },
+    /// The daemon, with a new connection for a session that lost its own. The session itself finds out whether the
+    /// other end has the right key. Answered by [`Reply::Done`] or [`Reply::Gone`].
+    Connect {
+        /// The session.
+        session: Nonce,
+        /// Random, made by the one who connects.
+        challenge: Nonce,
+    },
+    /// The daemon, with the connection of somebody who wants to see a session that runs. The ticket is checked as
+    /// that of a new one, and its account must be the session's. Answered by [`Reply::Done`] (the session has the
+    /// connection) or [`Reply::Refused`].
+    Attach {
+        /// The ticket as received.
+        ticket: Vec<u8>,
+        /// Certificate of the host that signed it.
+        source_cert: Vec<u8>,
+        /// The session.
+        session: Nonce,
+    },
     /// About batch jobs.
     Job(JobRequest),
     /// The daemon or root: which program runs. Answered by [`Reply::About`].
@@ -180,6 +199,18 @@ pub enum Reply {
         /// The session.
         nonce: Nonce,
     },
+    /// To [`Request::Connect`]: there is no such session any more.
+    Gone {
+        /// This host's word for it, signed ([`crate::ticket::Gone`]).
+        proof: Vec<u8>,
+    },
+    /// Event: whether somebody is attached to a session has changed.
+    SessionState {
+        /// The session.
+        nonce: Nonce,
+        /// How it is now.
+        attached: AttachState,
+    },
     /// About batch jobs.
     Job(JobReply),
     /// To [`Request::About`].
@@ -201,6 +232,15 @@ pub struct About {
     pub jobs: u32,
 }
 
+/// Who is attached to a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttachState {
+    /// Nobody is, and nobody is waited for: its user has detached it.
+    pub detached: bool,
+    /// How many only look.
+    pub watchers: u32,
+}
+
 /// What a user may ask a host for, beside a session. It is carried in a ticket's request hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
@@ -218,6 +258,11 @@ pub enum Control {
     },
     /// Start things again.
     Undrain,
+    /// Let whoever is attached to a session of one's own go; the command stays.
+    Detach {
+        /// Which.
+        session: Nonce,
+    },
 }
 
 /// Longest note about a session.
@@ -321,6 +366,12 @@ impl Request {
                 job.write(w.u8(11));
                 &mut w
             }
+            Self::Connect { session, challenge } => w.u8(12).fixed(session).fixed(challenge),
+            Self::Attach {
+                ticket,
+                source_cert,
+                session,
+            } => w.u8(13).bytes(ticket).bytes(source_cert).fixed(session),
             Self::About => w.u8(20),
             Self::Upgrade => w.u8(21),
         };
@@ -379,6 +430,15 @@ impl Request {
                 cert: r.bytes(BLOB_MAX)?.to_vec(),
             },
             11 => Self::Job(JobRequest::read(&mut r)?),
+            12 => Self::Connect {
+                session: r.fixed()?,
+                challenge: r.fixed()?,
+            },
+            13 => Self::Attach {
+                ticket: r.bytes(BLOB_MAX)?.to_vec(),
+                source_cert: r.bytes(BLOB_MAX)?.to_vec(),
+                session: r.fixed()?,
+            },
             20 => Self::About,
             21 => Self::Upgrade,
             _ => return Err(Malformed("request to queue-exec")),
@@ -421,6 +481,11 @@ impl Reply {
             Self::Job(job) => {
                 job.write(w.u8(9));
                 &mut w
+            }
+            Self::Gone { proof } => w.u8(10).bytes(proof),
+            Self::SessionState { nonce, attached } => {
+                w.u8(11).fixed(nonce);
+                w.u8(u8::from(attached.detached)).u32(attached.watchers)
             }
             Self::About(a) => {
                 w.u8(20).bytes(a.version.as_bytes()).bytes(a.program.as_bytes());
@@ -467,6 +532,13 @@ impl Reply {
                 control: Control::decode(r.bytes(BLOB_MAX)?)?,
             },
             9 => Self::Job(JobReply::read(&mut r)?),
+            10 => Self::Gone {
+                proof: r.bytes(BLOB_MAX)?.to_vec(),
+            },
+            11 => Self::SessionState {
+                nonce: r.fixed()?,
+                attached: AttachState::read(&mut r)?,
+            },
             20 => Self::About(About {
                 version: r.text(NAME_MAX)?,
                 program: r.text(PATH_MAX)?,
@@ -481,6 +553,15 @@ impl Reply {
     }
 }
 
+impl AttachState {
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            detached: r.u8()? != 0,
+            watchers: r.u32()?,
+        })
+    }
+}
+
 const CONTROL: &[u8] = b"QUEUE control 1\0";
 
 impl Control {
@@ -491,6 +572,7 @@ impl Control {
             Self::Kill { session, signal } => w.u8(1).fixed(session).u8(*signal),
             Self::Drain { reason } => w.u8(2).bytes(printable(reason).as_bytes()),
             Self::Undrain => w.u8(3),
+            Self::Detach { session } => w.u8(4).fixed(session),
         };
         w.finish()
     }
@@ -507,6 +589,7 @@ impl Control {
                 reason: r.text(TEXT_MAX)?,
             },
             3 => Self::Undrain,
+            4 => Self::Detach { session: r.fixed()? },
             _ => return Err(Malformed("control request")),
         };
         r.end()?;
@@ -566,8 +649,24 @@ pub enum ToSession {
         /// Path of the monitor's socket: where to send [`Request::Adopt`] when the monitor was lost.
         socket: String,
     },
-    /// With a descriptor: another connection for the same session (resume, attach).
+    /// With a descriptor: another connection for a session that lost its own. Nothing about it was verified.
     Connection,
+    /// With a descriptor: somebody wants to see the session. Everything in it was verified.
+    Attach {
+        /// Who: `alice@h3`.
+        by: String,
+        /// SHA-256 that the [`Attach` message](Request::Attach) must have.
+        request: [u8; 32],
+        /// Key that the client must have.
+        client_key: PublicKey,
+        /// The signed grant for the session's own key, to be sent first on the connection.
+        grant: Vec<u8>,
+    },
+    /// Let whoever is attached go; the command stays.
+    Detach {
+        /// Who wants it: `alice@h3`.
+        by: String,
+    },
     /// To [`FromSession::Look`]: the sessions that its user may look at.
     Seen {
         /// Each of them.
@@ -608,6 +707,8 @@ pub enum FromSession {
     },
     /// Which sessions of my user (for an operator: of anybody) are there? Answered by [`ToSession::Seen`].
     Look,
+    /// Who is attached has changed.
+    State(AttachState),
     /// About batch jobs.
     Job(FromRunner),
 }
@@ -654,6 +755,16 @@ impl ToSession {
                 job.write(w.u8(5));
                 &mut w
             }
+            Self::Attach {
+                by,
+                request,
+                client_key,
+                grant,
+            } => {
+                w.u8(6).bytes(printable(by).as_bytes()).fixed(request);
+                w.fixed(client_key).bytes(grant)
+            }
+            Self::Detach { by } => w.u8(7).bytes(printable(by).as_bytes()),
         };
         w.finish()
     }
@@ -699,6 +810,15 @@ impl ToSession {
                 signal: r.u8()?,
             },
             5 => Self::Job(ToRunner::read(&mut r)?),
+            6 => Self::Attach {
+                by: r.text(TEXT_MAX)?,
+                request: r.fixed()?,
+                client_key: r.fixed()?,
+                grant: r.bytes(BLOB_MAX)?.to_vec(),
+            },
+            7 => Self::Detach {
+                by: r.text(TEXT_MAX)?,
+            },
             _ => return Err(Malformed("message to a session")),
         };
         r.end()?;
@@ -721,6 +841,7 @@ impl FromSession {
                 job.write(w.u8(7));
                 &mut w
             }
+            Self::State(a) => w.u8(8).u8(u8::from(a.detached)).u32(a.watchers),
         };
         w.finish()
     }
@@ -740,6 +861,7 @@ impl FromSession {
             5 => Self::Ended { leave: r.u8()? != 0 },
             6 => Self::Look,
             7 => Self::Job(FromRunner::read(&mut r)?),
+            8 => Self::State(AttachState::read(&mut r)?),
             _ => return Err(Malformed("message of a session")),
         };
         r.end()?;
@@ -799,6 +921,15 @@ mod tests {
             Request::Adopt { nonce: n },
             Request::Renew { cert: vec![7; 300] },
             Request::Install { cert: vec![8; 300] },
+            Request::Connect {
+                session: n,
+                challenge: [9; 16],
+            },
+            Request::Attach {
+                ticket: vec![3; 9],
+                source_cert: vec![5],
+                session: n,
+            },
             Request::About,
             Request::Upgrade,
         ]
@@ -848,6 +979,18 @@ mod tests {
                 },
             },
             Reply::SessionEnded { nonce: n },
+            Reply::Gone { proof: vec![1; 90] },
+            Reply::SessionState {
+                nonce: n,
+                attached: AttachState {
+                    detached: true,
+                    watchers: 3,
+                },
+            },
+            Reply::Controlled {
+                by: "alice@h1".into(),
+                control: Control::Detach { session: n },
+            },
         ] {
             let p = m.encode(9);
             assert_eq!(Reply::decode(&p), Ok((9, m)));
@@ -871,6 +1014,13 @@ mod tests {
         assert_eq!(ToSession::decode(&claim.encode()), Ok(claim));
         for m in [
             ToSession::Connection,
+            ToSession::Attach {
+                by: "bob@h2".into(),
+                request: k,
+                client_key: k,
+                grant: vec![1, 2],
+            },
+            ToSession::Detach { by: "bob@h2".into() },
             ToSession::Seen {
                 sessions: vec![Seen { nonce: n, pid: 9 }],
             },
@@ -888,6 +1038,10 @@ mod tests {
             FromSession::KillTree,
             FromSession::Ended { leave: true },
             FromSession::Look,
+            FromSession::State(AttachState {
+                detached: false,
+                watchers: 1,
+            }),
         ] {
             assert_eq!(FromSession::decode(&m.encode()), Ok(m));
         }

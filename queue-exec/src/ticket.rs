@@ -11,6 +11,7 @@ use std::fmt;
 
 const TICKET: &[u8] = b"QUEUE ticket 1\0";
 const GRANT: &[u8] = b"QUEUE grant 1\0";
+const GONE: &[u8] = b"QUEUE gone 1\0";
 
 /// How long a ticket may be used, in seconds; clocks may be apart by [`CLOCK_SKEW`] on top.
 pub const LIFETIME: u64 = 60;
@@ -172,6 +173,37 @@ impl Grant {
     }
 }
 
+/// The executing host's word that it has no such session (any more): whoever wants to resume need not try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The session.
+    pub session: Nonce,
+    /// Random, made by the one who asked: an old word is of no use to anybody.
+    pub challenge: Nonce,
+}
+
+impl Gone {
+    fn bytes(&self) -> Writer {
+        let mut w = Writer::new(GONE);
+        w.fixed(&self.session).fixed(&self.challenge);
+        w
+    }
+
+    /// Signs with the executing host's key.
+    pub fn sign(&self, host_key: &SigningKey) -> Vec<u8> {
+        let mut w = self.bytes();
+        let sig = host_key.sign(w.as_bytes());
+        w.fixed(&sig.to_bytes()).finish()
+    }
+
+    /// Whether these bytes are this word, signed with the host's key.
+    pub fn is_signed(&self, bytes: &[u8], host_key: &PublicKey) -> bool {
+        let w = self.bytes();
+        let sig = bytes.strip_prefix(w.as_bytes()).and_then(|s| s.try_into().ok());
+        sig.is_some_and(|sig| check(host_key, w.as_bytes(), &sig))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,5 +269,22 @@ mod tests {
             Grant::verify(&g.sign(&key), &b.host_key),
             Err(TicketError::BadSignature)
         );
+    }
+
+    #[test]
+    fn gone_is_said_of_one_session_once() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let (here, other) = (key.verifying_key().to_bytes(), [8; 32]);
+        let gone = Gone {
+            session: [3; 16],
+            challenge: [4; 16],
+        };
+        let bytes = gone.sign(&key);
+        assert!(gone.is_signed(&bytes, &here) && !gone.is_signed(&bytes, &other));
+        let old = Gone {
+            challenge: [5; 16],
+            ..gone
+        };
+        assert!(!old.is_signed(&bytes, &here) && !old.is_signed(&[], &here));
     }
 }

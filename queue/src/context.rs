@@ -41,7 +41,6 @@ pub fn launch(run: &Run, pty: Option<PtyFor>, inherited: Inherited) -> Result<wi
         env.extend(run.set_env.iter().map(|e| e.as_bytes().to_vec()));
     }
     Ok(wire::Launch {
-        look: None,
         form: plan::form(&run.what) as i32,
         argv: match &run.what {
             What::Launch(v) | What::Shell(v) => bytes(v),
@@ -64,6 +63,8 @@ pub fn launch(run: &Run, pty: Option<PtyFor>, inherited: Inherited) -> Result<wi
         submit_host: nix::sys::utsname::uname()
             .map(|u| u.nodename().to_string_lossy().into_owned())
             .unwrap_or_default(),
+        resume: true,
+        ..wire::Launch::default()
     })
 }
 

@@ -19,8 +19,10 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, setsockopt, socket, sockopt,
 };
 use prost::Message as _;
+use queue_exec::cert::PublicKey;
 use queue_exec::layout::Layout;
-use queue_exec::ticket::Grant;
+use queue_exec::ticket::{Grant, Nonce};
+use rustls::ClientConfig;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -77,6 +79,21 @@ pub struct Session {
     pub launch: Vec<u8>,
     /// Whether it says that standard input is not read.
     pub no_stdin: bool,
+    /// How to come back to it when the connection breaks; `None`: the session cannot do that.
+    pub way: Option<Way>,
+}
+
+/// What is needed to come back to a session.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Where its host listens, `IP:PORT`.
+    pub address: String,
+    /// The session: its ticket's nonce.
+    pub session: Nonce,
+    /// TLS with the session's key and ours.
+    pub config: Arc<ClientConfig>,
+    /// The host's key: it signs that there is no such session any more ([`queue_exec::ticket::Gone`]).
+    pub host_key: PublicKey,
 }
 
 /// Why one host did not do.
@@ -138,12 +155,13 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
             Err(e) => return Err(before.unwrap_or(e)),
         };
         match asker.try_host(&placed, signer.take()) {
-            Ok(link) => {
+            Ok((link, way)) => {
                 return Ok(Session {
                     link,
                     host: placed.host,
                     launch,
                     no_stdin,
+                    way,
                 });
             }
             Err(Fault::Final(f)) => return Err(f),
@@ -213,7 +231,11 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn try_host(&self, placed: &Placed, signer: Option<Result<Signer, Failure>>) -> Result<Link, Fault> {
+    fn try_host(
+        &self,
+        placed: &Placed,
+        signer: Option<Result<Signer, Failure>>,
+    ) -> Result<(Link, Option<Way>), Fault> {
         let host = printable(&placed.host);
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
@@ -233,7 +255,7 @@ impl Asker<'_> {
         let pin = Arc::new(OnceLock::new());
         let config = client_config(self.key, Peer::Later(pin.clone()))
             .map_err(|e| Fault::Final(Failure::own(format!("TLS: {e}"))))?;
-        let mut link = Link::client(sock, config).map_err(|e| self.unreachable(placed, &e))?;
+        let mut link = Link::client(sock, config.clone()).map_err(|e| self.unreachable(placed, &e))?;
         let signed = signer.answer().map_err(Fault::Final)?;
         let hello = SessionHello {
             ticket: signed.ticket,
@@ -244,7 +266,9 @@ impl Asker<'_> {
 
         link.prepend(&wire::preamble(wire::KIND_SESSION, &hello));
         while !link.flush().map_err(|e| self.unreachable(placed, &e))? {
-            wait(link.socket(), libc::POLLOUT, begun + self.limit)
+            link.socket()
+                .ok_or(LinkError::Timeout)
+                .and_then(|s| wait(s, libc::POLLOUT, begun + self.limit))
                 .map_err(|e| self.unreachable(placed, &e))?;
         }
         let answer = answer(&link, Instant::now() + self.answer).map_err(|e| {
@@ -282,7 +306,13 @@ impl Asker<'_> {
         let _ = pin.set(grant.session_key);
         link.handshake(HANDSHAKE, |_| {})
             .map_err(|e| Fault::Host(Failure::own(format!("{host}: no session ({})", link_reason(&e)))))?;
-        Ok(link)
+        let way = answer.resume.then(|| Way {
+            address: placed.address.clone(),
+            session: nonce,
+            config,
+            host_key: signed.target_key,
+        });
+        Ok((link, way))
     }
 
     fn unreachable(&self, placed: &Placed, e: &LinkError) -> Fault {
@@ -332,10 +362,11 @@ pub(crate) fn start_connect(address: &str) -> Result<OwnedFd, LinkError> {
 
 /// Reads the answer that comes in clear, and not one byte more.
 fn answer(link: &Link, end: Instant) -> Result<SessionAnswer, LinkError> {
+    let socket = link.socket().ok_or(LinkError::Timeout)?;
     let mut head = [0; 2];
-    read_exact(link.socket(), &mut head, end)?;
+    read_exact(socket, &mut head, end)?;
     let mut body = vec![0; usize::from(u16::from_be_bytes(head))];
-    read_exact(link.socket(), &mut body, end)?;
+    read_exact(socket, &mut body, end)?;
     SessionAnswer::decode(&body[..])
         .map_err(|e| LinkError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, e)))
 }

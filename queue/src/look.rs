@@ -91,7 +91,10 @@ fn listen(session: Session) -> Result<Looked, Fault> {
         } else {
             PollFlags::empty()
         };
-        wait(link.socket(), PollFlags::POLLIN | out, end)?;
+        let Some(socket) = link.socket() else {
+            return Err(Fault::Said("the connection is gone".into()));
+        };
+        wait(socket, PollFlags::POLLIN | out, end)?;
         link.receive(|event| {
             if let Event::Control(message) = event
                 && let Ok(FromSession { kind: Some(kind) }) = FromSession::decode(message)

@@ -14,7 +14,7 @@ use crate::sys;
 use crate::tee::Tee;
 use crate::terminal::{self, Terminal};
 use libqueue::link::{Link, LinkError};
-use libqueue::stream::{Channel, DATA_MAX, Event, HEAD};
+use libqueue::stream::{Channel, Event};
 use libqueue::wire::{
     Empty, FromSession, LaunchError, LaunchFailed, ToSession, Winsize, from_session, to_session,
 };
@@ -110,13 +110,15 @@ pub fn run(
         tee,
         pty: pty.is_some(),
         size: terminal::size(),
-        buf: Vec::new(),
         send_failed: false,
         ended: None,
         failed: None,
         stopping: None,
         hangup: None,
     };
+    if session.way.is_some() {
+        relay.link.make_resumable();
+    }
     relay
         .link
         .send_control(&session.launch)
@@ -140,7 +142,6 @@ struct Relay {
     tee: Option<Tee>,
     pty: bool,
     size: Option<Winsize>,
-    buf: Vec<u8>,
     /// Sending failed; what the peer said before is still worth reading.
     send_failed: bool,
     ended: Option<End>,
@@ -225,7 +226,7 @@ impl Relay {
                 0
             };
             fds[1] = libc::pollfd {
-                fd: self.link.socket().as_raw_fd(),
+                fd: self.link.socket().map_or(-1, |s| s.as_raw_fd()),
                 events: libc::POLLIN | out,
                 revents: 0,
             };
@@ -357,17 +358,17 @@ impl Relay {
     }
 
     fn read_input(&mut self) {
-        if self.buf.is_empty() {
-            self.buf = vec![0; HEAD + DATA_MAX];
-        }
         for _ in 0..ROUNDS {
-            let room = self.link.room(Channel::Stdin);
             let Some(input) = &mut self.input else { return };
-            if room == 0 || self.send_failed {
+            if self.send_failed {
                 return;
             }
-            let sent = match input.read(&mut self.buf[HEAD..HEAD + room]) {
-                Got::Bytes(n) => self.link.send_data(Channel::Stdin, &mut self.buf, n).map(|()| n),
+            let space = self.link.space(Channel::Stdin);
+            if space.is_empty() {
+                return;
+            }
+            let sent = match input.read(space) {
+                Got::Bytes(n) => self.link.commit(Channel::Stdin, n).map(|()| n),
                 Got::Nothing => return,
                 Got::Background => {
                     self.keys.lost();
@@ -412,7 +413,10 @@ impl Relay {
                 });
                 self.stopping = None;
             }
-            from_session::Kind::Looked(_) => {}
+            from_session::Kind::Looked(_)
+            | from_session::Kind::Detached(_)
+            | from_session::Kind::Attached(_)
+            | from_session::Kind::Forward(_) => {}
             from_session::Kind::Notice(text) => {
                 say(&format!("{}: {text}", self.host), self.keys.is_raw());
             }

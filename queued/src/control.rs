@@ -118,6 +118,7 @@ async fn answer(
                 .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned());
             format!("{} got {signal}", name(&session))
         }
+        Control::Detach { session } => format!("{} is detached", name(&session)),
         Control::Drain { reason } => {
             let drain = Drain {
                 by,

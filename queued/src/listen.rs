@@ -322,6 +322,7 @@ async fn refuse(mut stream: TcpStream, refused: String, code: i32) {
         grant: Vec::new(),
         refused: text,
         code,
+        ..SessionAnswer::default()
     }
     .encode_to_vec();
     let mut bytes = (answer.len() as u16).to_be_bytes().to_vec();

@@ -91,7 +91,10 @@ impl Looker {
         self.link.flush_all(SEND_WITHIN)?;
         let end = Instant::now() + SEND_WITHIN;
         while !self.link.is_peer_closed() {
-            wait(self.link.socket(), PollFlags::POLLIN, end)?;
+            let Some(socket) = self.link.socket() else {
+                return Ok(());
+            };
+            wait(socket, PollFlags::POLLIN, end)?;
             self.link.receive(|_| {})?;
         }
         Ok(())

@@ -111,7 +111,7 @@ fn refusal(text: &str) -> Vec<u8> {
     answer(&SessionAnswer {
         code: 0,
         refused: queue_exec::protocol::printable(text),
-        grant: Vec::new(),
+        ..SessionAnswer::default()
     })
 }
 
@@ -221,7 +221,8 @@ fn run(monitor: OwnedFd) -> Option<()> {
     link.prepend(&answer(&SessionAnswer {
         code: 0,
         grant,
-        refused: String::new(),
+        resume: true,
+        ..SessionAnswer::default()
     }));
     let mut inbox = Inbox::new();
     link.handshake(HANDSHAKE, |e| inbox.event(e))
@@ -234,10 +235,13 @@ fn run(monitor: OwnedFd) -> Option<()> {
             break bytes;
         }
         link.flush_all(HANDSHAKE).ok()?;
-        libqueue::link::wait(link.socket(), PollFlags::POLLIN, end).ok()?;
+        libqueue::link::wait(link.socket()?, PollFlags::POLLIN, end).ok()?;
         link.receive(|e| inbox.event(e)).ok()?;
     };
     let launch = checked(&bytes, &request);
+    if launch.as_ref().is_ok_and(|l| l.resume) {
+        link.make_resumable();
+    }
     let monitor = Monitor::new(monitor, nonce, socket);
     if let Ok(Launch { look: Some(look), .. }) = &launch {
         look::Looker {

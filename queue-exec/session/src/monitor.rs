@@ -5,6 +5,7 @@ use libqueue::link::wait;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use queue_exec::cert::PublicKey;
 use queue_exec::client;
 use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, Seen, ToSession};
 use queue_exec::ticket::Nonce;
@@ -17,8 +18,12 @@ pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
 /// What came from the monitor.
 pub(crate) enum News {
-    /// Another connection for this session.
+    /// Another connection for this session. Nothing about it was verified.
     Connection(OwnedFd),
+    /// Somebody who may wants to see the session.
+    Attach(OwnedFd, Attach),
+    /// Its user wants to have whoever is attached let go: who said so.
+    Detach(String),
     /// Somebody wants to have it ended, or a signal sent.
     Kill {
         /// Who.
@@ -30,6 +35,18 @@ pub(crate) enum News {
     Seen(Vec<Seen>),
     /// Nothing that matters.
     Nothing,
+}
+
+/// Who attaches; all of it was verified by the monitor.
+pub(crate) struct Attach {
+    /// `alice@h3`.
+    pub(crate) by: String,
+    /// SHA-256 of the first message.
+    pub(crate) request: [u8; 32],
+    /// His key.
+    pub(crate) client_key: PublicKey,
+    /// To be sent first, in clear.
+    pub(crate) grant: Vec<u8>,
 }
 
 /// What came of an attempt to be taken back.
@@ -122,6 +139,24 @@ impl Monitor {
             Ok((0, _)) => self.lost(),
             Ok((n, fd)) => match (ToSession::decode(&buf[..n]), fd) {
                 (Ok(ToSession::Connection), Some(fd)) => return News::Connection(fd),
+                (
+                    Ok(ToSession::Attach {
+                        by,
+                        request,
+                        client_key,
+                        grant,
+                    }),
+                    Some(fd),
+                ) => {
+                    let attach = Attach {
+                        by,
+                        request,
+                        client_key,
+                        grant,
+                    };
+                    return News::Attach(fd, attach);
+                }
+                (Ok(ToSession::Detach { by }), _) => return News::Detach(by),
                 (Ok(ToSession::Kill { by, signal }), _) => return News::Kill { by, signal },
                 (Ok(ToSession::Seen { sessions }), _) => return News::Seen(sessions),
                 _ => {}

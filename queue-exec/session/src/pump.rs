@@ -2,7 +2,7 @@
 //! straight into a frame, and from a frame straight into the sink; only what does not fit is kept.
 
 use libqueue::link::{Link, LinkError, set_nonblocking};
-use libqueue::stream::{Channel, DATA_MAX, HEAD};
+use libqueue::stream::{Channel, DATA_MAX};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::io;
@@ -11,6 +11,8 @@ use std::rc::Rc;
 
 /// How large a pipe becomes once it has proved busy: fewer wake-ups per byte.
 const BUSY_PIPE: libc::c_int = 1 << 20;
+/// A read of so much says that a pipe is busy: as much as it holds at first.
+const BUSY_READ: usize = 60 * 1024;
 /// Most that is still read from a terminal whose command has ended but which others keep open.
 const TERMINAL_REST: usize = 256 * 1024;
 
@@ -81,22 +83,23 @@ impl Source {
     }
 
     /// Reads once and sends.
-    pub(crate) fn pump(&mut self, link: &mut Link, buf: &mut [u8]) -> Result<Pumped, LinkError> {
+    pub(crate) fn pump(&mut self, link: &mut Link) -> Result<Pumped, LinkError> {
         if self.rest == Some(0) {
             return Ok(Pumped::End);
         }
-        let room = link.room(self.channel).min(self.rest.unwrap_or(DATA_MAX));
+        let space = link.space(self.channel);
+        let room = space.len().min(self.rest.unwrap_or(DATA_MAX));
         if room == 0 {
             return Ok(Pumped::Nothing);
         }
-        match nix::unistd::read(&*self.fd, &mut buf[HEAD..HEAD + room]) {
+        match nix::unistd::read(&*self.fd, &mut space[..room]) {
             Ok(0) => Ok(Pumped::End),
             Ok(n) => {
-                link.send_data(self.channel, buf, n)?;
+                link.commit(self.channel, n)?;
                 if let Some(rest) = &mut self.rest {
                     *rest -= n;
                 }
-                if n == DATA_MAX && !self.grown {
+                if n >= BUSY_READ && !self.grown {
                     self.grown = true;
                     grow(&self.fd);
                 }

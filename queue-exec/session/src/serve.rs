@@ -8,7 +8,7 @@ use crate::plan::{Here, spec};
 use crate::pump::{Pumped, Sink, Source, pipe};
 use crate::terminal;
 use libqueue::link::{Link, LinkError};
-use libqueue::stream::{Channel, DATA_MAX, Event, HEAD};
+use libqueue::stream::{Channel, DATA_MAX, Event};
 use libqueue::wire::{
     Ended, FromSession, Launch, LaunchError, LaunchFailed, Started, ToSession, from_session, to_session,
 };
@@ -161,7 +161,7 @@ impl Session {
             linger: None,
             slow_start: Some(Instant::now() + SLOW_START),
             link_ready: true,
-            buf: vec![0; HEAD + DATA_MAX],
+            buf: Vec::new(),
         };
         let launched = b
             .launch
@@ -297,7 +297,9 @@ impl Session {
             if self.link.backlog() > 0 {
                 events |= PollFlags::POLLOUT;
             }
-            fds.push((Who::Link, PollFd::new(self.link.socket(), events)));
+            if let Some(socket) = self.link.socket() {
+                fds.push((Who::Link, PollFd::new(socket, events)));
+            }
         }
         if !self.tree_empty || self.command == Command::Starting {
             fds.push((Who::Init, PollFd::new(self.init.fd(), PollFlags::POLLIN)));
@@ -337,7 +339,8 @@ impl Session {
                 Who::Init => self.hear_init(),
                 Who::Monitor => match self.monitor.read() {
                     // A later version resumes on it; this one has nothing to do with a second connection.
-                    News::Connection(fd) => drop(fd),
+                    News::Connection(fd) | News::Attach(fd, _) => drop(fd),
+                    News::Detach(_) => {}
                     News::Kill { by, signal } => self.kill(&by, signal),
                     News::Seen(_) | News::Nothing => {}
                 },
@@ -474,7 +477,7 @@ impl Session {
                 result = if gone || self.link.stream().is_closed(s.channel) {
                     drop_output(s, &mut self.buf)
                 } else {
-                    s.pump(&mut self.link, &mut self.buf)?
+                    s.pump(&mut self.link)?
                 };
                 if result != Pumped::Some {
                     break;
@@ -566,6 +569,7 @@ impl Session {
                 self.leave = false;
                 self.hang_up();
             }
+            to_session::Kind::Detach(_) | to_session::Kind::Redraw(_) | to_session::Kind::Forward(_) => {}
         }
     }
 
@@ -805,7 +809,8 @@ enum Who {
 }
 
 /// Reads and throws away: nobody wants it, but the command must not block on a terminal that nobody reads.
-fn drop_output(s: &Source, buf: &mut [u8]) -> Pumped {
+fn drop_output(s: &Source, buf: &mut Vec<u8>) -> Pumped {
+    buf.resize(DATA_MAX, 0);
     match nix::unistd::read(s.fd(), buf) {
         Ok(0) => Pumped::End,
         Ok(_) | Err(Errno::EINTR) => Pumped::Some,

@@ -1,7 +1,7 @@
 //! The real session process and its init, with the test in the place of monitor and client.
 
 use libqueue::link::{Link, LinkError, wait};
-use libqueue::stream::{Channel, Event, HEAD};
+use libqueue::stream::{Channel, Event};
 use libqueue::tls::{KeyPair, Peer, client_config};
 use libqueue::wire::{
     Form, FromSession, Launch, LaunchError, Look, Pty, SessionAnswer, ToSession, Winsize, from_session,
@@ -140,17 +140,15 @@ impl Run {
     }
 
     fn input(&mut self, bytes: &[u8]) {
-        let mut buf = [&[0; HEAD][..], bytes].concat();
-        self.link
-            .send_data(Channel::Stdin, &mut buf, bytes.len())
-            .unwrap();
+        assert_eq!(self.link.send(Channel::Stdin, bytes).unwrap(), bytes.len());
         self.link.flush_all(LIMIT).unwrap();
     }
 
     fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + LIMIT;
         while !done(self) {
-            wait(self.link.socket(), PollFlags::POLLIN, end).unwrap_or_else(|e| panic!("{what}: {e}"));
+            wait(self.link.socket().unwrap(), PollFlags::POLLIN, end)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
             let (out, ended, said) = (&mut self.out, &mut self.ended, &mut self.said);
             let mut got = [0; 3];
             self.link
@@ -472,7 +470,7 @@ fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
     link.flush_all(LIMIT).unwrap();
     let mut said = Vec::new();
     while said.is_empty() {
-        wait(link.socket(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
+        wait(link.socket().unwrap(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
         let r = link.receive(|e| {
             if let Event::Control(m) = e {
                 said.extend(FromSession::decode(m).unwrap().kind);

@@ -158,7 +158,7 @@ impl Monitor {
     /// Decides at once if the account is known well enough.
     fn wish_asked(&mut self, asked: Asked) {
         let own = match &asked.wish {
-            Wish::Control(Control::Kill { session, .. }) => {
+            Wish::Control(Control::Kill { session, .. } | Control::Detach { session }) => {
                 self.live(session).is_some_and(|(_, login)| login == asked.login)
             }
             Wish::Control(Control::Drain { .. } | Control::Undrain) | Wish::Vouch { .. } => false,
@@ -274,6 +274,7 @@ impl Monitor {
             Control::Kill { session, signal } => {
                 self.kill(session, *signal, &asked.by, &asked.login, operator)
             }
+            Control::Detach { session } => self.detach(session, &asked.by, &asked.login),
             Control::Drain { .. } | Control::Undrain if operator => Ok(()),
             Control::Drain { .. } => Err((Refusal::Policy, self.only_operators(&format!("drain {host}")))),
             Control::Undrain => Err((Refusal::Policy, self.only_operators(&format!("undrain {host}")))),
@@ -301,11 +302,36 @@ impl Monitor {
     }
 
     /// A claimed session: its number here, and its account.
-    fn live(&self, nonce: &Nonce) -> Option<(u32, &str)> {
+    pub(super) fn live(&self, nonce: &Nonce) -> Option<(u32, &str)> {
         self.sessions.iter().find_map(|(id, s)| match &s.phase {
             Phase::Live { about, .. } if about.nonce == *nonce => Some((*id, about.login.as_str())),
             _ => None,
         })
+    }
+
+    /// Has whoever is attached to a session let go.
+    fn detach(&mut self, nonce: &Nonce, by: &str, login: &str) -> Result<(), (Refusal, String)> {
+        let text = match self.live(nonce) {
+            Some((_, owner)) if owner != login => {
+                format!(
+                    "session {} runs as {owner}: only {owner} may detach it",
+                    name(nonce)
+                )
+            }
+            Some((id, _)) => {
+                let by = by.to_owned();
+                if self.tell_session(id, &ToSession::Detach { by }) {
+                    return Ok(());
+                }
+                format!("session {} does not listen: try again", name(nonce))
+            }
+            None => format!(
+                "no session {} runs on {}: it has ended",
+                name(nonce),
+                self.host_name()
+            ),
+        };
+        Err((Refusal::Policy, text))
     }
 
     fn kill(

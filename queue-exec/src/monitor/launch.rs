@@ -12,7 +12,7 @@ use super::trust::Unfit;
 use queue_exec::cert::HostCert;
 use queue_exec::client;
 use queue_exec::policy::Allowed;
-use queue_exec::protocol::{Refusal, Reply, ToSession};
+use queue_exec::protocol::{AttachState, Refusal, Reply, ToSession};
 use queue_exec::state::{Identity, unix_now};
 use queue_exec::ticket::{Grant, Ticket, TicketError};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -216,6 +216,8 @@ impl Monitor {
             rhost: ticket.source,
             since: unix_now_ms(),
             note,
+            key: Some(*key),
+            attached: AttachState::default(),
         };
         let event = about.started(s.process.0);
         s.phase = Phase::Live {

@@ -23,6 +23,7 @@ mod peer;
 mod permit;
 mod pool;
 mod record;
+mod rejoin;
 mod serve;
 mod sessions;
 mod spawn;

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Forget,
     Vouch,
     Deliver,
+    Connect,
+    Attach,
     About,
     Upgrade,
 }
@@ -68,10 +70,11 @@ const NO: bool = false;
 /// The table. Two further conditions are met elsewhere: `Adopt` needs a session's record with the asker's
 /// process id and start time; `Admit` and `Renew` need the authority's key in this host's room. The daemon may not have
 /// anything signed: a broken one must not be able to speak for anyone, not even for its own account. What it asks for
-/// by `Start`, `Control` and `Vouch` needs a user's ticket besides, each for one use; `Run` and `Deliver` need a
+/// by `Start`, `Control`, `Vouch` and `Attach` needs a user's ticket besides, each for one use; what it connects by
+/// `Connect` needs the key of the session's client; `Run` and `Deliver` need a
 /// user's warrant for what is executed, and each attempt is run once.
 #[rustfmt::skip]
-const TABLE: [(Kind, State, [bool; 4]); 19] = [
+const TABLE: [(Kind, State, [bool; 4]); 21] = [
     //  request       needs            Nobody  User  Daemon  Root
     (Kind::Sign,    State::Member,   [ NO,     YES,  NO,     YES ]),
     (Kind::Start,   State::Member,   [ NO,     NO,   YES,    YES ]),
@@ -90,6 +93,8 @@ const TABLE: [(Kind, State, [bool; 4]); 19] = [
     (Kind::Forget,  State::NoKey,    [ NO,     NO,   YES,    YES ]),
     (Kind::Vouch,   State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::Deliver, State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Connect, State::Member,   [ NO,     NO,   YES,    YES ]),
+    (Kind::Attach,  State::Member,   [ NO,     NO,   YES,    YES ]),
     (Kind::About,   State::NoKey,    [ NO,     NO,   YES,    YES ]),
     (Kind::Upgrade, State::NoKey,    [ NO,     NO,   NO,     YES ]),
 ];
@@ -134,6 +139,8 @@ pub(crate) fn kind(request: &Request) -> Kind {
         Request::Job(JobRequest::Forget { .. }) => Kind::Forget,
         Request::Job(JobRequest::Vouch { .. }) => Kind::Vouch,
         Request::Job(JobRequest::Deliver { .. }) => Kind::Deliver,
+        Request::Connect { .. } => Kind::Connect,
+        Request::Attach { .. } => Kind::Attach,
         Request::About => Kind::About,
         Request::Upgrade => Kind::Upgrade,
     }
@@ -145,11 +152,11 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{About, Admit, Adopt, Control, Deliver, End, Forget, Install, Lease, Reload};
-        use Kind::{Renew, Revoke, Run, Sign, Start, Upgrade, Vouch, Warrant, Watch};
+        use Kind::{Admit, Adopt, Attach, Connect, Control, Deliver, End, Forget, Install, Lease, Reload};
+        use Kind::{About, Renew, Revoke, Run, Sign, Start, Upgrade, Vouch, Warrant, Watch};
         for k in [
             Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Run, End,
-            Lease, Forget, Vouch, Deliver, About, Upgrade,
+            Lease, Forget, Vouch, Deliver, Connect, Attach, About, Upgrade,
         ] {
             assert_eq!(permit(Role::Nobody, k, State::Member), Verdict::No);
             let user = matches!(k, Sign | Adopt | Warrant);

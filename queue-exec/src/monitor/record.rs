@@ -3,8 +3,9 @@
 //! record of another boot says only that the session is gone.
 
 use crate::monitor::tree::Id;
+use queue_exec::cert::PublicKey;
 use queue_exec::codec::{hex, unhex};
-use queue_exec::protocol::Reply;
+use queue_exec::protocol::{AttachState, Reply};
 use queue_exec::ticket::Nonce;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -27,6 +28,10 @@ pub(crate) struct About {
     pub(crate) since: u64,
     /// The daemon's note.
     pub(crate) note: Vec<u8>,
+    /// Its key, for the grants of those who attach. Job runners, and sessions of earlier versions, have none.
+    pub(crate) key: Option<PublicKey>,
+    /// Who is attached, as it said. Not kept: it says so again to a restarted monitor.
+    pub(crate) attached: AttachState,
 }
 
 impl About {
@@ -82,6 +87,9 @@ impl Record {
             text.extend_from_slice(b"cgroup ");
             text.extend_from_slice(p.as_os_str().as_bytes());
             text.push(b'\n');
+        }
+        if let Some(key) = &a.key {
+            text.extend_from_slice(format!("key {}\n", hex(key)).as_bytes());
         }
         if self.runner {
             text.extend_from_slice(b"runner yes\n");
@@ -149,6 +157,7 @@ impl Record {
                 }
                 "since" => about.since = value.parse().ok()?,
                 "note" => about.note = bytes(value)?,
+                "key" => about.key = bytes(value)?.try_into().ok(),
                 "cgroup" => cgroup = Some(PathBuf::from(value)),
                 "child" => children.push(id(value)?),
                 "runner" => runner = true,
@@ -194,6 +203,8 @@ mod tests {
                 rhost: "h1".into(),
                 since: 1_700_000_000_123,
                 note: vec![0, 255, 10],
+                key: Some([5; 32]),
+                attached: AttachState::default(),
             },
             process: (12, 34),
             boot: "b".into(),

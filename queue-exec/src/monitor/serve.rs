@@ -169,6 +169,18 @@ impl Monitor {
                 Err(e) => self.refuse(conn, request, Refusal::Internal, &e),
             },
             Request::Adopt { nonce } => self.adopt(conn, request, &nonce),
+            Request::Connect { session, challenge } => match fd {
+                Some(fd) => self.connect_requested(conn, request, session, challenge, &fd),
+                None => self.deny(conn, request, "it needs the connection's descriptor"),
+            },
+            Request::Attach {
+                ticket,
+                source_cert,
+                session,
+            } => match fd {
+                Some(fd) => self.attach_requested(conn, request, &ticket, &source_cert, &session, &fd),
+                None => self.deny(conn, request, "it needs the connection's descriptor"),
+            },
             Request::About => self.about(conn, request),
             Request::Upgrade => self.upgrade_requested(conn, request),
         }

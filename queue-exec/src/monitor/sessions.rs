@@ -12,7 +12,7 @@ use super::tree::{self, Id};
 use queue_exec::cert::PublicKey;
 use queue_exec::client;
 use queue_exec::codec::hex;
-use queue_exec::protocol::{FromSession, Refusal, Reply};
+use queue_exec::protocol::{AttachState, FromSession, Refusal, Reply};
 use queue_exec::ticket::Nonce;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -162,6 +162,7 @@ impl Monitor {
                 log!("no session for {login}: {text}");
             }
             (FromSession::Look, Phase::Live { .. }) => self.look(id),
+            (FromSession::State(state), Phase::Live { .. }) => self.attach_state(id, state),
             (FromSession::KillTree, Phase::Live { .. } | Phase::Runner(_)) => self.kill_others(id),
             (FromSession::Ended { .. }, Phase::Runner(_)) => self.set_deadline(id, END_WITHIN),
             (FromSession::Ended { leave }, Phase::Live { about, ended }) => {
@@ -399,10 +400,16 @@ impl Monitor {
         let live: Vec<Reply> = self
             .sessions
             .values()
-            .filter_map(|s| match &s.phase {
-                Phase::Live { about, .. } => Some(about.started(s.process.0)),
-                _ => None,
+            .flat_map(|s| match &s.phase {
+                Phase::Live { about, .. } => {
+                    let (nonce, attached) = (about.nonce, about.attached);
+                    let state = (attached != AttachState::default())
+                        .then_some(Reply::SessionState { nonce, attached });
+                    [Some(about.started(s.process.0)), state]
+                }
+                _ => [None, None],
             })
+            .flatten()
             .collect();
         for event in live {
             self.reply(conn, 0, &event);

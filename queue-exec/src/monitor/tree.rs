@@ -40,6 +40,14 @@ fn parse(text: &[u8]) -> Option<Stat> {
     })
 }
 
+/// The user that a process runs as, if it is still that process.
+pub(crate) fn uid(id: Id) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", id.0)).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"))?;
+    let uid = line.split_ascii_whitespace().next()?.parse().ok()?;
+    alive(id).then_some(uid)
+}
+
 /// Whether this very process still runs.
 pub(crate) fn alive(id: Id) -> bool {
     stat(id.0).is_some_and(|s| s.start == id.1 && !s.zombie)

@@ -144,7 +144,10 @@ impl Session {
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
-            let mut fds = [nix::poll::PollFd::new(self.link.socket(), PollFlags::POLLIN)];
+            let mut fds = [nix::poll::PollFd::new(
+                self.link.socket().unwrap(),
+                PollFlags::POLLIN,
+            )];
             if nix::poll::poll(&mut fds, 0_u8).is_ok_and(|n| n > 0) && self.pump(PollFlags::POLLIN).is_err() {
                 break;
             }

@@ -10,7 +10,7 @@ pub(crate) use batch::{Jobs, Step};
 use ed25519_dalek::SigningKey;
 use libqueue::frame;
 use libqueue::link::{Link, LinkError, wait};
-use libqueue::stream::{Channel, DATA_MAX, Event, HEAD};
+use libqueue::stream::{Channel, Event};
 use libqueue::tls::{KeyPair, Peer, server_config};
 use libqueue::wire::{self, FromSession, Launch, ToSession, from_session, reply, request, to_session};
 use nix::poll::PollFlags;
@@ -377,7 +377,7 @@ fn control(conn: TcpStream, n: usize, key: &KeyPair, controls: &Mutex<Vec<(usize
                 text: "only operators\x1b may".into(),
             });
         }
-        Control::Kill { .. } => reply.text = "told".into(),
+        Control::Kill { .. } | Control::Detach { .. } => reply.text = "told".into(),
         Control::Drain { .. } | Control::Undrain => {}
     }
     controls.lock().unwrap().push((n, control));
@@ -490,7 +490,7 @@ struct Session {
 
 impl Session {
     fn pump(&mut self, flags: PollFlags) -> Result<(), LinkError> {
-        wait(self.link.socket(), flags, Instant::now() + LIMIT)?;
+        wait(self.link.socket().unwrap(), flags, Instant::now() + LIMIT)?;
         let events = &mut self.events;
         self.link.receive(|e| events.push_back(Seen::of(&e)))?;
         self.link.flush()?;
@@ -526,12 +526,11 @@ impl Session {
 
     /// Writes to a channel; `false` once the other end closed it or has gone.
     fn write(&mut self, c: Channel, mut data: &[u8]) -> bool {
-        let mut buf = vec![0; HEAD + DATA_MAX];
         while !data.is_empty() {
             if self.link.stream().is_closed(c) {
                 return false;
             }
-            let n = self.link.room(c).min(data.len());
+            let n = self.link.send(c, data).unwrap();
             if n == 0 {
                 let out = if self.link.backlog() > 0 {
                     PollFlags::POLLOUT
@@ -543,8 +542,6 @@ impl Session {
                 }
                 continue;
             }
-            buf[HEAD..HEAD + n].copy_from_slice(&data[..n]);
-            self.link.send_data(c, &mut buf, n).unwrap();
             data = &data[n..];
             if self.link.flush().is_err() {
                 return false;
@@ -645,6 +642,9 @@ impl Session {
                         to_session::Kind::Resize(w) => format!("size {}x{}\n", w.cols, w.rows),
                         to_session::Kind::Continue(_) => "continue\n".to_owned(),
                         to_session::Kind::Hangup(_) => "hangup\n".to_owned(),
+                        to_session::Kind::Detach(_) => "detach\n".to_owned(),
+                        to_session::Kind::Redraw(_) => "redraw\n".to_owned(),
+                        to_session::Kind::Forward(_) => "forward\n".to_owned(),
                     };
                     self.write(Channel::Stdout, text.as_bytes());
                     match kind {
@@ -719,7 +719,7 @@ impl Session {
             })),
             "vanish" => {
                 let _ = nix::sys::socket::shutdown(
-                    self.link.socket().as_raw_fd(),
+                    self.link.socket().unwrap().as_raw_fd(),
                     nix::sys::socket::Shutdown::Both,
                 );
             }

@@ -51,6 +51,7 @@ pub(crate) async fn own(exec: &Exec) -> Sessions {
                 processes: used.processes,
                 need: Some(s.need),
                 clock_ms,
+                ..SessionInfo::default()
             }
         })
         .collect();

@@ -224,7 +224,7 @@ impl Monitor {
             ruser: w.user.clone(),
             rhost: w.source.clone(),
             since: unix_now_ms(),
-            note: Vec::new(),
+            ..About::default()
         };
         let Some(s) = self.sessions.get_mut(&id) else {
             return self.wait_for_runner(wanted);

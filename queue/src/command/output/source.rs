@@ -7,7 +7,7 @@ use crate::messages::{Failure, link_reason, printable, reason};
 use crate::sys;
 use crate::verbs::inner::Tail;
 use libqueue::link::{Link, LinkError};
-use libqueue::stream::{Channel, Event, HEAD};
+use libqueue::stream::{Channel, Event};
 use libqueue::wire::{self, FromSession, Need, Place, from_session};
 use nix::libc;
 use prost::Message as _;
@@ -214,12 +214,15 @@ impl Pump<'_> {
             self.link.flush()?;
             let mut fds = [
                 libc::pollfd {
-                    fd: self.link.socket().as_raw_fd(),
+                    fd: self.link.socket().map_or(-1, |s| s.as_raw_fd()),
                     events: libc::POLLIN | if self.link.backlog() > 0 { libc::POLLOUT } else { 0 },
                     revents: 0,
                 },
                 libc::pollfd {
-                    fd: self.input.map_or(-1, |i| i.as_raw_fd()),
+                    fd: self
+                        .input
+                        .filter(|_| self.link.room(Channel::Stdin) > 0)
+                        .map_or(-1, |i| i.as_raw_fd()),
                     events: libc::POLLIN,
                     revents: 0,
                 },
@@ -281,13 +284,16 @@ impl Pump<'_> {
         let Some(mut input) = self.input else {
             return Ok(());
         };
-        let mut buf = [0; HEAD + 1024];
-        match input.read(&mut buf[HEAD..]) {
+        let space = self.link.space(Channel::Stdin);
+        if space.is_empty() {
+            return Ok(());
+        }
+        match input.read(space) {
             Ok(0) | Err(_) => {
                 self.input = None;
                 self.link.send_eof(Channel::Stdin)
             }
-            Ok(n) => self.link.send_data(Channel::Stdin, &mut buf, n),
+            Ok(n) => self.link.commit(Channel::Stdin, n),
         }
     }
 }

@@ -1,0 +1,49 @@
+//! Whether the other end of a connection is still there, as far as this host's kernel can tell (`tcp(7)`,
+//! `TCP_INFO`). A program at the other end that is stopped, or does not read, still answers through its kernel.
+//! Knows sockets; must not know what is done about silence.
+
+use nix::libc;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::Duration;
+
+/// Probes of an idle connection that may be unanswered before that means something: the last one may have been
+/// sent just now.
+const PROBES: u8 = 2;
+
+/// How long the other end's kernel has answered nothing although it was asked. `None`: as far as is known it
+/// answers, or this is no TCP connection. Idle connections are asked only if keep-alive is on.
+pub fn silence(socket: BorrowedFd<'_>) -> Option<Duration> {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: valid pointers with the length of what they point to.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    let asked = info.tcpi_retransmits > 0 || info.tcpi_probes >= PROBES;
+    (done == 0 && asked).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+}
+
+/// Smoothed time to the other end and back; `None` if it is not known.
+pub fn round_trip(socket: BorrowedFd<'_>) -> Option<Duration> {
+    // SAFETY: as above.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: as above.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    (done == 0 && info.tcpi_rtt > 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
+}
