@@ -6,7 +6,7 @@ rows = []
 for path in sys.argv[1:]:
     for line in open(path):
         words = line.split()
-        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory', 'place') and len(words) > 2:
+        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory', 'place', 'resume') and len(words) > 2:
             rows.append((words[0], words[1], dict(w.split('=', 1) for w in words[2:] if '=' in w)))
 
 def get(kind, name, key, **where):
@@ -46,6 +46,10 @@ for d, text in (('to', 'stream to h2'), ('from', 'stream from h2')):
     rate = lambda n: get('throughput', n, 'MB_s', dir=d)
     ratio(text, rate('queue'), 'MB/s', 'ssh aes128-gcm', rate('ssh-gcm'), 1.20, at_least=True)
     ratio(text + ', CPU', cpu('queue', d), 's/GiB', 'ssh', cpu('ssh', d), 0.65)
+for d, text in (('to', 'stream to h2'), ('from', 'stream from h2')):
+    rate = lambda n: get('throughput', n, 'MB_s', dir=d)
+    ratio(text + ', kept for a resume', rate('queue'), 'MB/s', 'not kept', rate('queue-unkept'), 0.95, at_least=True)
+absolute('goes on after a healed cut', max(every('resume', 'max_ms'), default=None), 'ms', 300, 'slowest')
 for p in ('p50_ms', 'p99_ms'):
     ratio('echo ' + p[:3], get('echo', 'queue', p), 'ms', 'ssh', get('echo', 'ssh', p), 1.00)
 absolute('idle CPU, queued + queue-exec', max(every('idle', 'cpu_pct'), default=None), '%', 0.2, 'busiest of 3 hosts')
