@@ -63,7 +63,8 @@ pub fn launch(run: &Run, pty: Option<PtyFor>, inherited: Inherited) -> Result<wi
         submit_host: nix::sys::utsname::uname()
             .map(|u| u.nodename().to_string_lossy().into_owned())
             .unwrap_or_default(),
-        resume: true,
+        // With 0 the session ends with its connection, and nothing is kept.
+        resume: std::env::var_os("QUEUE_RESUME").is_none_or(|v| v != "0"),
         ..wire::Launch::default()
     })
 }

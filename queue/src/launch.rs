@@ -120,7 +120,7 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
     // While the daemon thinks:
     let key = KeyPair::generate().map_err(|e| Failure::own(e.to_string()))?;
     let launch = request()?;
-    let no_stdin = launch.no_stdin;
+    let (no_stdin, resume) = (launch.no_stdin, launch.resume);
     let launch = encode(&launch)?;
     let hash = sign::hash(&launch)?;
     let mut signer = Some(Signer::dial(&layout));
@@ -132,6 +132,7 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
         login: &ask.login,
         need: ask.place.need.clone(),
         hash,
+        resume,
         limit: or(ask.connect, CONNECT_CHOSEN, CONNECT_NAMED),
         answer: or(ask.answer, ANSWER_CHOSEN, ANSWER_NAMED),
     };
@@ -226,6 +227,8 @@ struct Asker<'a> {
     login: &'a str,
     need: Option<wire::Need>,
     hash: [u8; 32],
+    /// The stream is to outlive its connection.
+    resume: bool,
     limit: Duration,
     answer: Duration,
 }
@@ -306,7 +309,7 @@ impl Asker<'_> {
         let _ = pin.set(grant.session_key);
         link.handshake(HANDSHAKE, |_| {})
             .map_err(|e| Fault::Host(Failure::own(format!("{host}: no session ({})", link_reason(&e)))))?;
-        let way = answer.resume.then(|| Way {
+        let way = (self.resume && answer.resume).then(|| Way {
             address: placed.address.clone(),
             session: nonce,
             config,
