@@ -27,6 +27,8 @@ const TALK: Duration = Duration::from_secs(5);
 const DECIDE: Duration = Duration::from_secs(12);
 /// So long we wait for a session to be really gone; its own steps take 4 s.
 const ENDED: Duration = Duration::from_secs(6);
+/// So long for a session to let go of who is attached: it does so at once, or not at all.
+const DETACHED: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 /// Largest question.
 const ASK_MAX: usize = 64 * 1024;
@@ -118,7 +120,7 @@ async fn answer(
                 .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned());
             format!("{} got {signal}", name(&session))
         }
-        Control::Detach { session } => format!("{} is detached", name(&session)),
+        Control::Detach { session } => detached(session, host, exec).await?,
         Control::Drain { reason } => {
             let drain = Drain {
                 by,
@@ -143,13 +145,33 @@ fn name(session: &Nonce) -> String {
 /// Waits until a session that was told to end is gone.
 async fn end(session: Nonce, by: &str, exec: &Exec) -> String {
     let until = Instant::now() + ENDED;
-    while exec.sessions().iter().any(|s| s.id == session) {
+    while exec.session(&session).is_some() {
         if Instant::now() >= until {
             return format!("{} was told to end (by {by}), and has not yet", name(&session));
         }
         sleep(LOOK).await;
     }
     format!("{} is ended", name(&session))
+}
+
+/// Waits until a session that was told to let go of its user says that it has.
+async fn detached(session: Nonce, host: &str, exec: &Exec) -> Result<String, Refused> {
+    let until = Instant::now() + DETACHED;
+    loop {
+        match exec.session(&session) {
+            None => return Err((ErrorCode::BadRequest, format!("{} has ended", name(&session)))),
+            Some(s) if s.attached.detached => return Ok(format!("{} is detached", name(&session))),
+            Some(_) if Instant::now() >= until => {
+                let text = format!(
+                    "{} on {host} could not be detached: only a session with a terminal can, because there is \
+                     something to come back to; 'queue -b' runs jobs without one",
+                    name(&session)
+                );
+                return Err((ErrorCode::BadRequest, text));
+            }
+            Some(_) => sleep(LOOK).await,
+        }
+    }
 }
 
 /// Tells the engine, and waits until it knows.

@@ -11,7 +11,7 @@ use libqueue::wire::{Need, SessionNote};
 use prost::Message as _;
 use queue_exec::client;
 use queue_exec::layout::Layout;
-use queue_exec::protocol::{JobKey, JobReply, JobRequest, PACKET_MAX, Refusal, Reply, Request};
+use queue_exec::protocol::{AttachState, JobKey, JobReply, JobRequest, PACKET_MAX, Refusal, Reply, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -93,6 +93,8 @@ pub(crate) struct Session {
     pub since_ms: u64,
     /// What it was granted.
     pub need: Need,
+    /// Who is attached to it.
+    pub attached: AttachState,
 }
 
 type Sessions = Arc<Mutex<BTreeMap<SessionId, Session>>>;
@@ -159,6 +161,12 @@ impl Exec {
     pub(crate) fn sessions(&self) -> Vec<Session> {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.values().cloned().collect()
+    }
+
+    /// One of them.
+    pub(crate) fn session(&self, id: &SessionId) -> Option<Session> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(id).cloned()
     }
 
     /// Measures what they use.
@@ -403,10 +411,16 @@ impl Keeper {
                                 from: rhost,
                                 since_ms: since,
                                 need: note.need.unwrap_or_default(),
+                                attached: AttachState::default(),
                             };
                             self.started(session, ours.then_some(note.grant)).await;
                         }
                         (0, Reply::SessionEnded { nonce }) => self.ended(nonce).await,
+                        (0, Reply::SessionState { nonce, attached }) => {
+                            if let Some(s) = self.known().get_mut(&nonce) {
+                                s.attached = attached;
+                            }
+                        }
                         (0, Reply::Job(said)) => self.about_jobs(said).await,
                         (id, reply) => match pending.by.remove(&id) {
                             Some(by) => self.reply(by, Ok(reply)),

@@ -29,6 +29,7 @@ mod mesh;
 mod name;
 mod notify;
 mod probe;
+mod rejoin;
 mod renew;
 mod spawn;
 mod store;

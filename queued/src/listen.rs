@@ -6,11 +6,11 @@ use crate::batch::{Batch, ask, link};
 use crate::driver::{Driver, Event};
 use crate::engine::types::Input;
 use crate::exec::{self, Exec, Gone};
-use crate::{address, admit, control, mesh};
+use crate::{address, admit, control, mesh, rejoin};
 use libqueue::wire::job::{KIND_JOBS, KIND_WORK};
 use libqueue::wire::{
-    KIND_CONTROL, KIND_JOIN, KIND_MEMBER, KIND_SESSION, PREAMBLE_LEN, SessionAnswer, SessionHello,
-    SessionNote, parse_preamble, reply,
+    KIND_ATTACH, KIND_CONTROL, KIND_JOIN, KIND_MEMBER, KIND_RESUME, KIND_SESSION, PREAMBLE_LEN,
+    SessionAnswer, SessionHello, SessionNote, parse_preamble, reply,
 };
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, listen, setsockopt, socket,
@@ -184,6 +184,17 @@ pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
                     session(stream, &body, from, &driver, &exec).await;
                     drop(place);
                 }
+                KIND_RESUME | KIND_ATTACH => {
+                    // All sessions of a host may come back at once.
+                    drop(guest);
+                    let wish = if kind == KIND_RESUME {
+                        rejoin::resume(&body)
+                    } else {
+                        rejoin::attach(&body)
+                    };
+                    rejoin::serve(stream, wish, from, &driver.context().identity.own.name, &exec).await;
+                    drop(place);
+                }
                 KIND_MEMBER => {
                     // A member connection lasts; its handshake has a limit of its own.
                     let watch = tokio::spawn(async move {
@@ -220,7 +231,8 @@ async fn preamble(mut stream: TcpStream, from: SocketAddr) -> Option<(TcpStream,
         stream.read_exact(&mut head).await.ok()?;
         let (kind, n) = parse_preamble(&head)?;
         let fits = match kind {
-            KIND_SESSION => n <= BODY_MAX,
+            KIND_SESSION | KIND_ATTACH => n <= BODY_MAX,
+            KIND_RESUME => n <= rejoin::RESUME_MAX,
             KIND_MEMBER | KIND_JOIN | KIND_CONTROL | KIND_WORK | KIND_JOBS => n == 0,
             _ => false,
         };
@@ -248,12 +260,8 @@ async fn preamble(mut stream: TcpStream, from: SocketAddr) -> Option<(TcpStream,
 async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driver, exec: &Exec) {
     let host = || driver.context().identity.own.name.clone();
     let Ok(hello) = SessionHello::decode(body) else {
-        return refuse(
-            stream,
-            "malformed session request: another version of Queue?".into(),
-            0,
-        )
-        .await;
+        let text = "malformed session request: another version of Queue?";
+        return refuse(stream, refusal(text.into(), 0)).await;
     };
     // Out of our event loop before anybody else reads from it.
     let Ok(std) = stream.into_std() else {
@@ -270,7 +278,7 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
     if let reply::Kind::Error(e) = granted {
         tracing::info!("refused a session from {from}: {}", e.text);
         return match TcpStream::from_std(std) {
-            Ok(s) => refuse(s, e.text, e.code).await,
+            Ok(s) => refuse(s, refusal(e.text, e.code)).await,
             Err(e) => tracing::error!("cannot answer {from}: {e}"),
         };
     }
@@ -306,25 +314,26 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
     driver.send(Event::Input(Input::Ungrant { ask: grant })).await;
     tracing::info!("refused a session from {from}: {refused}");
     match TcpStream::from_std(std) {
-        Ok(s) => refuse(s, refused, 0).await,
+        Ok(s) => refuse(s, refusal(refused, 0)).await,
         Err(e) => tracing::error!("cannot answer {from}: {e}"),
+    }
+}
+
+fn refusal(refused: String, code: i32) -> SessionAnswer {
+    SessionAnswer {
+        refused,
+        code,
+        ..SessionAnswer::default()
     }
 }
 
 /// Says why not and closes, so that the answer is read: the client has sent more than we read, and closing
 /// on unread bytes would reset the connection under it.
-async fn refuse(mut stream: TcpStream, refused: String, code: i32) {
-    let mut text = refused;
-    while text.len() > 4096 {
-        text.pop();
+pub(crate) async fn refuse(mut stream: TcpStream, mut answer: SessionAnswer) {
+    while answer.refused.len() > 4096 {
+        answer.refused.pop();
     }
-    let answer = SessionAnswer {
-        grant: Vec::new(),
-        refused: text,
-        code,
-        ..SessionAnswer::default()
-    }
-    .encode_to_vec();
+    let answer = answer.encode_to_vec();
     let mut bytes = (answer.len() as u16).to_be_bytes().to_vec();
     bytes.extend(answer);
     let _ = timeout(LINGER, async {

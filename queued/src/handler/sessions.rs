@@ -51,7 +51,8 @@ pub(crate) async fn own(exec: &Exec) -> Sessions {
                 processes: used.processes,
                 need: Some(s.need),
                 clock_ms,
-                ..SessionInfo::default()
+                detached: s.attached.detached,
+                watchers: s.attached.watchers,
             }
         })
         .collect();
