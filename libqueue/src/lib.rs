@@ -1,6 +1,7 @@
 //! What the programs of Queue share: wire messages and frames, the session stream, TLS with raw public keys,
 //! exit codes. Knows formats; must not know policy, placement, terminals or processes.
 
+pub mod complete;
 pub mod config;
 pub mod duration;
 pub mod exit;

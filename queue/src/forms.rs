@@ -184,8 +184,7 @@ pub enum Tty {
 /// # Errors
 /// One line for the user, with the exit code of the form it came from.
 pub fn decide(name: &OsStr, args: &[OsString]) -> Result<Command, Failure> {
-    let base = name.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
-    match base.strip_prefix(b"-").unwrap_or(base) {
+    match base(name) {
         b"qsh" => qsh(args).map_err(Failure::in_rsh),
         b"queue-sh" => match args {
             [one] if one == "--help" => Ok(Command::Help(Topic::QueueSh)),
@@ -194,6 +193,17 @@ pub fn decide(name: &OsStr, args: &[OsString]) -> Result<Command, Failure> {
         },
         _ => queue(args),
     }
+}
+
+/// `name` without directories and the dash of a login shell.
+fn base(name: &OsStr) -> &[u8] {
+    let base = name.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+    base.strip_prefix(b"-").unwrap_or(base)
+}
+
+/// Whether a program of this name has verbs.
+pub fn has_verbs(name: &OsStr) -> bool {
+    !matches!(base(name), b"qsh" | b"queue-sh")
 }
 
 fn qsh(args: &[OsString]) -> Result<Command, Failure> {
@@ -257,7 +267,7 @@ fn queue(args: &[OsString]) -> Result<Command, Failure> {
 }
 
 /// Options of the launch form that make sense in the rsh form as well, where they are no letters of ssh's.
-fn neutral(f: &Found) -> bool {
+pub(crate) fn neutral(f: &Found) -> bool {
     f.launch
         .is_some_and(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Json | Id::Help | Id::Version))
 }
@@ -288,7 +298,7 @@ fn informative(found: &[Found], topic: Topic) -> Option<Command> {
 }
 
 /// Whether a durable job is wanted: `-b` or `-w`, unless `-i` comes after it.
-fn is_batch(found: &[Found]) -> bool {
+pub(crate) fn is_batch(found: &[Found]) -> bool {
     found
         .iter()
         .filter_map(|f| f.launch)

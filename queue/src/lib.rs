@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod command;
+pub mod complete;
 pub mod context;
 pub mod control;
 pub mod forms;
@@ -20,6 +21,7 @@ pub mod launch;
 pub mod leader;
 pub mod look;
 pub mod messages;
+pub mod nearest;
 pub mod need;
 pub mod options;
 pub mod output;
@@ -59,7 +61,7 @@ pub fn main(args: &[OsString]) -> u8 {
         None => ("queue".into(), &[][..]),
     };
     let result = forms::decide(&name, rest).and_then(|command| match command {
-        Command::Run(run) => self::run(&run),
+        Command::Run(run) => self::run(&run, forms::has_verbs(&name)),
         Command::Submit(s) => command::submit::run(&s),
         other => inform(other).map(End::Code),
     });
@@ -96,9 +98,13 @@ fn inform(command: Command) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn run(run: &Run) -> Result<End, Failure> {
+/// `verbs`: the first word may be a verb.
+fn run(run: &Run, verbs: bool) -> Result<End, Failure> {
     let rsh = matches!(run.what, What::Rsh(_));
-    run_session(run).map_err(|f| if rsh { f.in_rsh() } else { f })
+    run_session(run).map_err(|f| {
+        let f = nearest::hint(run, verbs, f);
+        if rsh { f.in_rsh() } else { f }
+    })
 }
 
 fn run_session(run: &Run) -> Result<End, Failure> {

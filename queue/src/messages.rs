@@ -21,6 +21,8 @@ pub enum Kind {
     Own,
     /// Our own failure in a form that is known to be rsh's, before the rest is known.
     OwnRsh,
+    /// Our own failure: there is no such host.
+    NoSuchHost,
     /// Found but not executable: 126.
     NotExecutable,
     /// Not found: 127.
@@ -46,7 +48,7 @@ impl Failure {
     /// The same failure with the exit code of the rsh form.
     #[must_use]
     pub fn in_rsh(mut self) -> Self {
-        if self.kind == Kind::Own {
+        if matches!(self.kind, Kind::Own | Kind::NoSuchHost) {
             self.kind = Kind::OwnRsh;
         }
         self
@@ -55,7 +57,7 @@ impl Failure {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self.kind {
-            Kind::Own => exit::FAILED,
+            Kind::Own | Kind::NoSuchHost => exit::FAILED,
             Kind::OwnRsh => exit::RSH_FAILED,
             Kind::NotExecutable => exit::NOT_EXECUTABLE,
             Kind::NotFound => exit::NOT_FOUND,

@@ -1,6 +1,6 @@
 //! Asks the local daemon: one request, one reply, over `queued.sock`. Knows the socket and the frames.
 
-use crate::messages::{Failure, printable};
+use crate::messages::{Failure, Kind, printable};
 use libqueue::frame;
 use libqueue::wire::{ErrorCode, Reply, Request, reply, request};
 use nix::errno::Errno;
@@ -89,7 +89,12 @@ impl Daemon {
                     kind: Some(reply::Kind::Error(e)),
                 })) => {
                     self.full = e.code() == ErrorCode::Full;
-                    return Err(Failure::own(printable(&e.text)));
+                    let kind = match e.code() {
+                        ErrorCode::NoSuchHost => Kind::NoSuchHost,
+                        _ => Kind::Own,
+                    };
+                    let text = printable(&e.text);
+                    return Err(Failure { kind, text });
                 }
                 Ok(Some(Reply { kind: Some(kind) })) => return Ok(kind),
                 Ok(Some(Reply { kind: None })) => return Err(self.strange()),

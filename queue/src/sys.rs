@@ -235,6 +235,12 @@ pub fn exec(path: &CStr, argv: &[CString]) -> Errno {
     Errno::last()
 }
 
+/// Ends the process with exit code 0, whatever other threads do: nothing that they may use is taken down before.
+pub fn leave() -> ! {
+    // SAFETY: it does not return, and touches no memory of ours.
+    unsafe { libc::_exit(0) }
+}
+
 /// The modes of a terminal, with all bits (nix keeps only those it knows).
 pub fn modes(fd: BorrowedFd<'_>) -> Option<libc::termios> {
     let mut modes = std::mem::MaybeUninit::uninit();

@@ -57,6 +57,7 @@ pub fn inner(inner: &Inner) -> Result<u8, Failure> {
         Inner::Tail(t) => tail::run(t),
         Inner::Spool { job, root } => spool::run(*job, root.as_deref()),
         Inner::Fetch { job, from } => fetch::run(*job, from),
+        Inner::Complete(question) => crate::complete::run(question),
     }
 }
 

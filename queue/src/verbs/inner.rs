@@ -1,7 +1,8 @@
 //! Words that nobody types: what a session of ours on another host, or `queue-exec` here, starts to bring output
-//! to its reader. Pure.
+//! to its reader, and what scripts of shells ask. Pure.
 
 use crate::messages::Failure;
+use libqueue::complete::Question;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub enum Inner {
         /// The host that has it.
         from: String,
     },
+    /// `queue admin complete --shell SHELL -- WORD...`: what a shell may complete.
+    Complete(Question),
 }
 
 /// How a file is read.
@@ -47,6 +50,7 @@ pub fn read(words: &[OsString]) -> Option<Result<Inner, Failure>> {
         "tail" => tail(&words),
         "spool" => spool(&words),
         "fetch" => fetch(&words),
+        "complete" => Question::read(rest).map(Inner::Complete),
         _ => return None,
     };
     Some(inner.ok_or_else(|| {
@@ -119,6 +123,10 @@ mod tests {
             Inner::Spool { job: 7, root: None }
         );
         assert!(line("fetch 7 h2").unwrap().is_ok());
+        assert!(matches!(
+            line("complete --shell zsh -- queue --json").unwrap(),
+            Ok(Inner::Complete(q)) if q.words == ["queue", "--json"]
+        ));
         for bad in [
             "tail",
             "tail a",
@@ -127,6 +135,7 @@ mod tests {
             "spool x",
             "fetch 7",
             "fetch 7 h2 x",
+            "complete --shell tcsh -- queue k",
         ] {
             assert!(line(bad).unwrap().is_err(), "{bad}");
         }

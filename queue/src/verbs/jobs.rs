@@ -130,25 +130,27 @@ fn duration(given: &Given, id: Id, name: &str) -> Result<Option<u64>, Failure> {
         .transpose()
 }
 
+/// By what `queue jobs` sorts.
+pub(crate) const SORT_KEYS: [&str; 9] = [
+    "id",
+    "priority",
+    "state",
+    "user",
+    "name",
+    "host",
+    "submitted",
+    "started",
+    "time",
+];
+
 /// The list that `queue jobs` asks for.
 pub(super) fn list(given: &Given) -> Result<List, Failure> {
     let sort = given.value(named("sort")).unwrap_or_default();
-    let keys = [
-        "",
-        "id",
-        "priority",
-        "state",
-        "user",
-        "name",
-        "host",
-        "submitted",
-        "started",
-        "time",
-    ];
-    if !keys.contains(&sort.trim_start_matches('-')) {
+    let key = sort.strip_prefix('-').unwrap_or(sort);
+    if !sort.is_empty() && !SORT_KEYS.contains(&key) {
         return Err(Failure::own(format!(
             "--sort: `{sort}` is none of {}",
-            keys[1..].join(", ")
+            SORT_KEYS.join(", ")
         )));
     }
     Ok(List {

@@ -123,9 +123,9 @@ pub enum Which {
 }
 
 /// The words behind a verb, taken apart.
-struct Given {
-    found: Vec<(Id, String)>,
-    words: Vec<String>,
+pub(crate) struct Given {
+    pub(crate) found: Vec<(Id, String)>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Given {
@@ -347,7 +347,7 @@ fn usage(verb: &Verb) -> Failure {
 }
 
 /// Options and words of a verb, in any order; behind `--` there are only words.
-fn take_apart(verb: &'static Verb, words: &[OsString]) -> Result<Given, Failure> {
+pub(crate) fn take_apart(verb: &'static Verb, words: &[OsString]) -> Result<Given, Failure> {
     let mut given = Given {
         found: Vec::new(),
         words: Vec::new(),

@@ -2,6 +2,7 @@
 //! they share: where the installation is and what its configuration says.
 
 mod check;
+mod complete;
 mod init;
 mod join;
 mod run;
@@ -123,6 +124,14 @@ struct Join {
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
+    // Scripts of shells ask this; it stands in no help, and its words are no options of ours.
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, rest)) = args.split_first()
+        && first == "complete"
+    {
+        complete::run(rest);
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Init(args) => init::run(&args),
