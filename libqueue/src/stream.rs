@@ -515,11 +515,12 @@ impl Stream {
         }
         let limit = u64::from_be_bytes(body.try_into().map_err(|_| ProtocolError::Malformed)?);
         if kind == ACK {
-            // Never backwards, and never what was not sent.
-            if limit < self.kept.base() || limit > self.kept.given() {
+            // Never what was not sent. One that the connection broke on comes again, and says less then than the
+            // new connection began with.
+            if limit > self.kept.given() {
                 return Err(ProtocolError::Malformed);
             }
-            self.kept.acknowledged(limit);
+            self.kept.acknowledged(limit.max(self.kept.base()));
             return Ok(());
         }
         let w = &mut self.writing[usize::from(kind & 0x0f)];

@@ -250,3 +250,35 @@ fn garbage_is_refused_or_ignored() {
         let _ = s.receive(&bytes, |_| {});
     }
 }
+
+#[test]
+fn an_acknowledgement_that_was_lost_comes_again_and_is_old() {
+    let (mut front, mut session) = (Stream::new(Role::Front), Stream::new(Role::Session));
+    front.make_resumable();
+    session.make_resumable();
+    let part = vec![7; 400_000];
+    let mut came = 0;
+    for _ in 0..2 {
+        assert_eq!(session.send(Channel::Stdout, &part), part.len());
+        let bytes = drain(&mut session, usize::MAX);
+        let count = |e: Event<'_>| {
+            if let Event::Data(_, d) = e {
+                came += d.len();
+            }
+        };
+        front.receive(&bytes, count).expect("an honest peer");
+        // Its acknowledgement is given to a transport that loses it.
+        assert!(!drain(&mut front, usize::MAX).is_empty());
+    }
+    let (have, has) = (front.received(), session.received());
+    session.resume(have).expect("the truth");
+    front.resume(has).expect("the truth");
+    assert!(session.is_all_acknowledged());
+    let again = drain(&mut front, usize::MAX);
+    assert_eq!(session.receive(&again, |_| {}), Ok(()));
+    assert!(session.is_all_acknowledged() && came == 2 * part.len());
+    // One that was never sent is still none.
+    let mut false_word = head(ACK, 8).to_vec();
+    false_word.extend((session.kept() + have + 1).to_be_bytes());
+    assert_eq!(session.receive(&false_word, |_| {}), Err(ProtocolError::Malformed));
+}
