@@ -93,12 +93,15 @@ pub fn preamble(data: &[u8]) {
         }
         round_trip::<wire::SessionHello>(body);
         round_trip::<wire::SessionAnswer>(body);
+        round_trip::<wire::ResumeHello>(body);
+        round_trip::<wire::AttachHello>(body);
     }
 }
 
 /// The request of a session, and what the two ends say.
 pub fn launch(data: &[u8]) {
     round_trip::<wire::Launch>(data);
+    round_trip::<wire::Attach>(data);
     round_trip::<wire::ToSession>(data);
     round_trip::<wire::FromSession>(data);
 }

@@ -1,11 +1,22 @@
-//! A session's stream.
+//! A session's stream: the same however it is cut, over one connection or over many.
 
-use libqueue::stream::{Channel, Event, Role, Stream};
+use libqueue::stream::{Channel, Event, Role, Stream, WINDOW};
 
-/// A session's stream means the same however the transport cuts it.
+/// A session's stream means the same however the transport cuts it, and however often it breaks.
 pub fn stream(data: &[u8]) {
+    for resumable in [false, true] {
+        cut(data, resumable);
+        pair(data, resumable);
+    }
+}
+
+/// Bytes as they come, in pieces of different sizes.
+fn cut(data: &[u8], resumable: bool) {
     let play = |role: Role, step: usize| {
         let mut s = Stream::new(role);
+        if resumable {
+            s.make_resumable();
+        }
         let mut seen: Vec<(u8, Vec<u8>)> = Vec::new();
         for piece in data.chunks(step.max(1)) {
             let mut used = Vec::new();
@@ -29,11 +40,14 @@ pub fn stream(data: &[u8]) {
                 return (seen, Some(e));
             }
             for (c, n) in used {
-                let _ = s.consumed(c, n);
+                s.consumed(c, n);
             }
         }
+        assert_eq!(s.received(), data.len() as u64);
         for c in Channel::ALL {
-            let _ = (s.credit(c), s.is_closed(c), s.is_ended(c), s.eof(c), s.close(c));
+            let _ = (s.credit(c), s.is_closed(c), s.is_ended(c));
+            s.eof(c);
+            s.close(c);
         }
         (seen, None)
     };
@@ -46,5 +60,235 @@ pub fn stream(data: &[u8]) {
                 assert_eq!(whole.0, cut.0);
             }
         }
+    }
+}
+
+/// One end, what its owner sent and got, and what is on its way to it.
+struct End {
+    role: Role,
+    stream: Stream,
+    sent: [Vec<u8>; 3],
+    got: [Vec<u8>; 3],
+    unconsumed: [usize; 3],
+    finished: [bool; 3],
+    ended: [bool; 3],
+    dropped: [bool; 3],
+    said: Vec<Vec<u8>>,
+    heard: Vec<Vec<u8>>,
+    way: Vec<u8>,
+}
+
+/// Takes what a stream has for the transport, `most` bytes at most.
+fn drain(s: &mut Stream, most: usize) -> Vec<u8> {
+    let mut v = Vec::new();
+    while v.len() < most && !s.outgoing().is_empty() {
+        let n = s.outgoing().len().min(most - v.len());
+        v.extend_from_slice(&s.outgoing()[..n]);
+        s.taken(n);
+    }
+    v
+}
+
+impl End {
+    fn new(role: Role, resumable: bool) -> Self {
+        let mut stream = Stream::new(role);
+        if resumable {
+            stream.make_resumable();
+        }
+        Self {
+            role,
+            stream,
+            sent: Default::default(),
+            got: Default::default(),
+            unconsumed: [0; 3],
+            finished: [false; 3],
+            ended: [false; 3],
+            dropped: [false; 3],
+            said: Vec::new(),
+            heard: Vec::new(),
+            way: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, c: Channel, n: usize) {
+        let all = &mut self.sent[c as usize];
+        let bytes: Vec<u8> = (all.len()..all.len() + n)
+            .map(|i| (i ^ i >> 8 ^ c as usize) as u8)
+            .collect();
+        let n = self.stream.send(c, &bytes);
+        all.extend_from_slice(&bytes[..n]);
+    }
+
+    fn say(&mut self, n: usize) {
+        let m = vec![self.said.len() as u8; n];
+        self.stream.control(&m);
+        self.said.push(m);
+    }
+
+    fn consume(&mut self, c: Channel, most: usize) {
+        let n = self.unconsumed[c as usize].min(most);
+        self.unconsumed[c as usize] -= n;
+        self.stream.consumed(c, n);
+    }
+
+    /// Bytes of the transport arrive.
+    fn arrive(&mut self, most: usize) {
+        let n = self.way.len().min(most);
+        let bytes: Vec<u8> = self.way.drain(..n).collect();
+        let (got, unconsumed, ended, heard, dropped) = (
+            &mut self.got,
+            &mut self.unconsumed,
+            &mut self.ended,
+            &mut self.heard,
+            &self.dropped,
+        );
+        let result = self.stream.receive(&bytes, |e| match e {
+            Event::Data(c, d) => {
+                assert!(!ended[c as usize] && !dropped[c as usize], "{c:?} was over");
+                got[c as usize].extend_from_slice(d);
+                unconsumed[c as usize] += d.len();
+            }
+            Event::Eof(c) => assert!(
+                !std::mem::replace(&mut ended[c as usize], true),
+                "{c:?} ended twice"
+            ),
+            Event::Closed(_) => {}
+            Event::Control(m) => heard.push(m.to_vec()),
+        });
+        assert_eq!(result, Ok(()), "from an honest peer");
+    }
+
+    /// What came is what the peer sent, from its beginning on.
+    fn check(&self, peer: &Self) {
+        for c in Channel::ALL {
+            let (got, sent) = (&self.got[c as usize], &peer.sent[c as usize]);
+            assert!(sent.starts_with(got), "{c:?}: bytes lost, doubled or changed");
+            assert!(
+                !self.ended[c as usize] || got == sent && peer.finished[c as usize],
+                "{c:?} ended early"
+            );
+        }
+        assert!(peer.said.starts_with(&self.heard));
+        // What is kept is bounded: a frame's head is four bytes, and a frame has one at least.
+        let controls: usize = self.said.iter().map(|m| m.len() + 4).sum();
+        let others = 100_000 * 12;
+        assert!(self.stream.kept() <= 10 * WINDOW + controls as u64 + others);
+    }
+}
+
+/// Two ends, played after the bytes: what they send, how much of it arrives, and when the connection breaks.
+fn pair(data: &[u8], resumable: bool) {
+    let mut ends = [Role::Front, Role::Session].map(|r| End::new(r, resumable));
+    for (at, op) in data.chunks_exact(2).take(400).enumerate() {
+        let [front, session] = &mut ends;
+        let (this, other) = if op[0] & 0x80 == 0 {
+            (front, session)
+        } else {
+            (session, front)
+        };
+        let channel = match this.role {
+            Role::Front => Channel::Stdin,
+            Role::Session if op[0] & 0x40 == 0 => Channel::Stdout,
+            Role::Session => Channel::Stderr,
+        };
+        let amount = usize::from(op[1] & 0x1f) << (op[1] >> 5) * 2;
+        match op[0] & 0x0f {
+            0..=2 => this.send(channel, amount),
+            3 | 4 => {
+                let bytes = drain(&mut this.stream, amount);
+                other.way.extend(bytes);
+            }
+            5 | 6 => this.arrive(amount),
+            7 => Channel::ALL.iter().for_each(|c| this.consume(*c, amount)),
+            8 => this.say(amount.min(1000)),
+            9 => {
+                this.stream.eof(channel);
+                this.finished[channel as usize] = true;
+            }
+            10 if op[1] == 0 => {
+                let c = [Channel::Stdout, Channel::Stderr][usize::from(op[0] >> 6 & 1)];
+                let c = if this.role == Role::Front {
+                    c
+                } else {
+                    Channel::Stdin
+                };
+                this.stream.close(c);
+                this.dropped[c as usize] = true;
+                // Its owner throws away what it has.
+                this.consume(c, usize::MAX);
+            }
+            11 | 12 if resumable => {
+                // Nothing but the truth is believed, and a lie changes nothing.
+                assert!(this.stream.resume(u64::MAX - u64::from(op[1])).is_err());
+                reconnect(this, other);
+            }
+            13 if resumable && at > 20 => return garbage(this, &data[2 * at..]),
+            _ => {}
+        }
+        let [front, session] = &ends;
+        front.check(session);
+        session.check(front);
+    }
+    finish(ends, resumable);
+}
+
+/// What was on its way is lost; both say how much they have.
+fn reconnect(this: &mut End, other: &mut End) {
+    this.way.clear();
+    other.way.clear();
+    let (a, b) = (this.stream.received(), other.stream.received());
+    assert_eq!((this.stream.resume(b), other.stream.resume(a)), (Ok(()), Ok(())));
+}
+
+/// A peer that is not what it should be ends in an error, or is understood; in neither case worse.
+fn garbage(end: &mut End, data: &[u8]) {
+    for piece in data.chunks(50) {
+        let result = end.stream.receive(piece, |_| {});
+        let _ = end.stream.resume(u64::from(piece[0]) << (piece[0] % 40));
+        drain(&mut end.stream, 10_000);
+        if result.is_err() {
+            return;
+        }
+    }
+}
+
+/// The connection breaks once more, and then holds: everything arrives.
+fn finish(mut ends: [End; 2], resumable: bool) {
+    let [front, session] = &mut ends;
+    if resumable {
+        reconnect(front, session);
+    }
+    loop {
+        let mut moved = 0;
+        for turn in 0..2 {
+            let (this, other) = if turn == 0 {
+                (&mut *front, &mut *session)
+            } else {
+                (&mut *session, &mut *front)
+            };
+            let bytes = drain(&mut this.stream, usize::MAX);
+            other.way.extend(bytes);
+            moved += other.way.len();
+            other.arrive(usize::MAX);
+            Channel::ALL.iter().for_each(|c| other.consume(*c, usize::MAX));
+        }
+        if moved == 0 {
+            break;
+        }
+    }
+    for (this, peer) in [(&*front, &*session), (&*session, &*front)] {
+        this.check(peer);
+        for c in Channel::ALL {
+            let i = c as usize;
+            assert!(
+                this.dropped[i] || this.got[i] == peer.sent[i],
+                "{c:?}: bytes are missing"
+            );
+            assert!(
+                this.dropped[i] || this.ended[i] == peer.finished[i],
+                "{c:?}: its end is missing"
+            );
+        }
+        assert_eq!(this.heard, peer.said);
     }
 }

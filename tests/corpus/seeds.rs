@@ -77,6 +77,31 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         leave: false,
         submit_host: "h1".into(),
         look: None,
+        resume: false,
+        x11: None,
+        agent: false,
+    };
+    let resumable = wire::Launch {
+        resume: true,
+        agent: true,
+        x11: Some(wire::X11 {
+            protocol: "MIT-MAGIC-COOKIE-1".into(),
+            cookie: vec![9; 16],
+            screen: 0,
+        }),
+        ..launch.clone()
+    };
+    let attach = wire::Attach {
+        session: vec![4; 16],
+        watch: true,
+        host: "h3".into(),
+        ..wire::Attach::default()
+    };
+    let forward = wire::FromSession {
+        kind: Some(wire::from_session::Kind::Forward(wire::Forward {
+            id: 1,
+            kind: Some(wire::forward::Kind::Data(b"l\0\x0b".to_vec())),
+        })),
     };
     let look = wire::Launch {
         look: Some(wire::Look {
@@ -241,6 +266,31 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "need",
             wire::preamble(wire::KIND_SESSION, &needing.encode_to_vec()),
         ),
+        (
+            "preamble",
+            "resume",
+            wire::preamble(
+                wire::KIND_RESUME,
+                &wire::ResumeHello {
+                    session: vec![4; 16],
+                    challenge: vec![5; 16],
+                }
+                .encode_to_vec(),
+            ),
+        ),
+        (
+            "preamble",
+            "attach",
+            wire::preamble(
+                wire::KIND_ATTACH,
+                &wire::AttachHello {
+                    ticket: hello.ticket.clone(),
+                    source_cert: hello.source_cert.clone(),
+                    session: vec![4; 16],
+                }
+                .encode_to_vec(),
+            ),
+        ),
         ("preamble", "member", wire::preamble(wire::KIND_MEMBER, &[])),
         ("frame", "requests", frames),
         ("frame", "member", member.encode_to_vec()),
@@ -248,7 +298,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("frame", "control", asked.encode_to_vec()),
         ("launch", "look", look.encode_to_vec()),
         ("launch", "launch", launch.encode_to_vec()),
+        ("launch", "resumable", resumable.encode_to_vec()),
+        ("launch", "attach", attach.encode_to_vec()),
+        ("launch", "forward", forward.encode_to_vec()),
         ("launch", "ended", ended.encode_to_vec()),
+        ("stream", "broken", broken()),
         ("stream", "to-session", to_session(&launch.encode_to_vec())),
         ("stream", "to-front", to_front(&ended.encode_to_vec())),
         ("monitor", "sign", sign.encode(1)),
@@ -324,22 +378,46 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 
 fn to_session(launch: &[u8]) -> Vec<u8> {
     let mut s = Stream::new(Role::Front);
-    let mut v = Stream::control(launch);
-    v.extend(s.data_head(Channel::Stdin, 5));
-    v.extend(b"hello");
-    v.extend(s.eof(Channel::Stdin).into_iter().flatten());
-    v.extend(s.close(Channel::Stderr).into_iter().flatten());
-    v
+    s.control(launch);
+    s.send(Channel::Stdin, b"hello");
+    s.eof(Channel::Stdin);
+    s.close(Channel::Stderr);
+    s.outgoing().to_vec()
 }
 
 fn to_front(ended: &[u8]) -> Vec<u8> {
     let mut s = Stream::new(Role::Session);
-    let mut v = Vec::new();
     for (c, text) in [(Channel::Stdout, &b"out"[..]), (Channel::Stderr, b"error")] {
-        v.extend(s.data_head(c, text.len()));
-        v.extend(text);
-        v.extend(s.eof(c).into_iter().flatten());
+        s.send(c, text);
+        s.eof(c);
     }
-    v.extend(Stream::control(ended));
-    v
+    s.control(ended);
+    s.outgoing().to_vec()
+}
+
+/// What two ends do: send, lose the connection, go on.
+fn broken() -> Vec<u8> {
+    let ops: &[(u8, u8)] = &[
+        (0x00, 0x70),
+        (0x80, 0xb0),
+        (0xc0, 0x50),
+        (0x08, 0x05),
+        (0x03, 0x38),
+        (0x83, 0x90),
+        (0x85, 0x2a),
+        (0x05, 0x70),
+        (0x07, 0x40),
+        (0x0b, 0x00),
+        (0x80, 0xff),
+        (0x83, 0xff),
+        (0x05, 0xf0),
+        (0x07, 0xff),
+        (0x8b, 0x01),
+        (0x83, 0x47),
+        (0x0a, 0x00),
+        (0xc9, 0x00),
+        (0x09, 0x00),
+        (0x0c, 0x00),
+    ];
+    ops.iter().flat_map(|(op, n)| [*op, *n]).collect()
 }
