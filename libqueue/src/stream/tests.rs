@@ -280,5 +280,8 @@ fn an_acknowledgement_that_was_lost_comes_again_and_is_old() {
     // One that was never sent is still none.
     let mut false_word = head(ACK, 8).to_vec();
     false_word.extend((session.kept() + have + 1).to_be_bytes());
-    assert_eq!(session.receive(&false_word, |_| {}), Err(ProtocolError::Malformed));
+    assert_eq!(
+        session.receive(&false_word, |_| {}),
+        Err(ProtocolError::Malformed)
+    );
 }
