@@ -6,6 +6,7 @@ pub mod config;
 pub mod duration;
 pub mod exit;
 pub mod expr;
+pub mod forward;
 pub mod frame;
 pub mod job;
 pub mod link;
