@@ -60,7 +60,10 @@ pub fn ask(host: &str, login: &str, control: &Control) -> Result<String, Failure
 }
 
 /// Where a host is, whether or not it takes commands.
-fn locate(layout: &Layout, host: &str) -> Result<Placed, Failure> {
+///
+/// # Errors
+/// No daemon, or it knows no such host.
+pub(crate) fn locate(layout: &Layout, host: &str) -> Result<Placed, Failure> {
     let mut daemon = Daemon::dial(layout)?;
     let place = Place {
         host: host.to_owned(),
