@@ -87,6 +87,8 @@ impl KeyPair {
 pub enum Peer {
     /// Exactly this key.
     Pinned([u8; 32]),
+    /// One of these keys: the caller then looks which.
+    OneOf(Vec<[u8; 32]>),
     /// The key that somebody puts in before the peer's flight is processed; none there: refused.
     Later(Arc<OnceLock<[u8; 32]>>),
     /// Whoever proves to have the key he shows: the caller then looks at [`peer_key`].
@@ -130,12 +132,13 @@ struct Verifier {
 impl Verifier {
     fn check(&self, cert: &CertificateDer<'_>) -> Result<(), Error> {
         let shown = public_of(cert).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let wanted = match &self.peer {
-            Peer::Any => return Ok(()),
-            Peer::Pinned(k) => Some(k),
-            Peer::Later(k) => k.get(),
+        let is_wanted = match &self.peer {
+            Peer::Any => true,
+            Peer::Pinned(k) => *k == shown,
+            Peer::OneOf(keys) => keys.contains(&shown),
+            Peer::Later(k) => k.get() == Some(&shown),
         };
-        if wanted == Some(&shown) {
+        if is_wanted {
             Ok(())
         } else {
             Err(Error::InvalidCertificate(

@@ -132,6 +132,11 @@ impl Joining {
         self.wire.backlog() > 0
     }
 
+    /// The peer's key, once TLS is through.
+    pub fn peer_key(&self) -> Option<[u8; 32]> {
+        self.wire.peer_key()
+    }
+
     /// Goes on as far as possible. Each of the steps but `Again` is told once.
     ///
     /// # Errors

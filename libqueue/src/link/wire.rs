@@ -133,6 +133,15 @@ impl Wire {
         self.sock.as_fd()
     }
 
+    /// The peer's key, once TLS is through.
+    pub fn peer_key(&self) -> Option<[u8; 32]> {
+        let shown = match &self.tls {
+            Tls::Client(c) => c.peer_certificates(),
+            Tls::Server(c) => c.peer_certificates(),
+        };
+        crate::tls::peer_key(shown).filter(|_| self.established)
+    }
+
     /// Whether TLS is through and data may be sent.
     pub fn is_established(&self) -> bool {
         self.established

@@ -216,6 +216,7 @@ fn run(monitor: OwnedFd) -> Option<()> {
     // From here on we are the user.
     let _ = warm.client_key.set(client_key);
     let peer = peer_address(&conn);
+    let grace = Duration::from_secs(grace.max(1).into());
     keep_alive(&conn, grace);
     let mut link = Link::server(conn, warm.config).ok()?;
     link.prepend(&answer(&SessionAnswer {
@@ -258,6 +259,9 @@ fn run(monitor: OwnedFd) -> Option<()> {
     let mut session = Session::begin(Begin {
         launch,
         link,
+        key: warm.key,
+        client_key,
+        grace,
         init: warm.init,
         monitor,
         host,
@@ -397,13 +401,16 @@ fn peer_address(conn: &OwnedFd) -> String {
     }
 }
 
-/// A client whose host is gone is noticed after the grace time, and not before.
-fn keep_alive(conn: &OwnedFd, grace: u32) {
+/// Seconds between two probes of an idle connection, at most.
+const PROBE: u32 = 5;
+
+/// A client's host that does not answer is noticed ([`libqueue::link::silence`]) well within the time of grace. Only
+/// we end a connection because of that: the kernel's own limit is out of the way.
+pub(crate) fn keep_alive(conn: &OwnedFd, grace: Duration) {
+    let every = (grace.as_secs() / 8).clamp(1, PROBE.into()) as u32;
     let _ = setsockopt(conn, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(conn, sockopt::KeepAlive, &true);
-    let quarter = (grace / 4).max(1);
-    let _ = setsockopt(conn, sockopt::TcpKeepIdle, &quarter);
-    let _ = setsockopt(conn, sockopt::TcpKeepInterval, &quarter.min(15));
-    let _ = setsockopt(conn, sockopt::TcpKeepCount, &4);
-    let _ = setsockopt(conn, sockopt::TcpUserTimeout, &(grace.saturating_mul(1000)));
+    let _ = setsockopt(conn, sockopt::TcpKeepIdle, &every);
+    let _ = setsockopt(conn, sockopt::TcpKeepInterval, &every);
+    let _ = setsockopt(conn, sockopt::TcpKeepCount, &127);
 }

@@ -1,86 +1,224 @@
-//! The client: what it says, what it is told, and that it has gone. Knows the link and what control messages
-//! mean; must not know how the command is started or ended.
+//! One at the other end: the link, and how it stands after its connection broke or its last word was said. Knows
+//! links; must not know commands, or what the control messages mean.
 
-use super::{Client, Command, LINGER, Session, from};
-use crate::terminal;
-use libqueue::link::LinkError;
-use libqueue::wire::{LaunchError, LaunchFailed, from_session, to_session};
-use queue_exec::protocol;
-use std::time::Instant;
+use libqueue::link::silence::silence;
+use libqueue::link::{Link, LinkError, join};
+use libqueue::stream::CONTROL_BACKLOG;
+use libqueue::stream::{Channel, WINDOW};
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
-impl Session {
-    pub(super) fn receive(&mut self) -> Result<(), LinkError> {
-        // Bounded, so that a client that never stops sending does not keep us from the command's output.
-        for _ in 0..4 {
-            let inbox = &mut self.inbox;
-            let more = self.link.receive(|e| inbox.event(e))?;
-            self.read_inbox()?;
-            if !more {
-                break;
-            }
+/// How long a client may take to come back after the host it is on has said that the connection is closed: one that
+/// lives does within milliseconds.
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(1);
+/// How long a client that cannot come back may take to read its last word.
+const LINGER: Duration = Duration::from_secs(10);
+/// Bytes that are kept for a client that does not read, or is away: what the credit of its channels allows, and
+/// control messages.
+const KEPT_MAX: u64 = CONTROL_BACKLOG + 3 * WINDOW;
+
+/// What becomes of a client whose connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It may come back.
+    Waits,
+    /// It has gone for good.
+    Gone,
+}
+
+/// One at the other end.
+pub(super) struct Client {
+    pub(super) link: Link,
+    /// Whoever comes back has this key.
+    pub(super) key: [u8; 32],
+    /// The highest number of its connections.
+    number: u64,
+    /// Nothing more will be said to it: it was told the status, or that it is no longer attached.
+    told: bool,
+    /// It has no connection, and is waited for until then.
+    away: Option<Instant>,
+    linger: Option<Instant>,
+    /// The poll said that there is something.
+    pub(super) ready: bool,
+}
+
+impl Client {
+    /// Over a connection that is there.
+    pub(super) fn new(link: Link, key: [u8; 32]) -> Self {
+        Self {
+            link,
+            key,
+            number: 0,
+            told: false,
+            away: None,
+            linger: None,
+            ready: true,
         }
-        if self.link.is_peer_closed() && self.client == Client::Here {
-            self.client = Client::Gone;
-            self.hang_up();
+    }
+
+    /// Whether its last word was said.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// For the poll; nothing while there is no connection.
+    pub(super) fn poll(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let mut events = PollFlags::POLLIN;
+        if self.link.backlog() > 0 {
+            events |= PollFlags::POLLOUT;
         }
-        Ok(())
+        self.link.socket().map(|s| (s, events))
+    }
+
+    /// When [`is_overdue`](Self::is_overdue) may change.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.away.into_iter().chain(self.linger).min()
+    }
+
+    /// Whether it was waited for long enough.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|t| now >= t)
+    }
+
+    /// How long its host has not answered; `None` as long as it does, or there is no connection.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.link.socket().and_then(silence)
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// The connection is of no use; or the client does not read, and what is kept for it is too much.
+    pub(super) fn say(&mut self, message: &[u8]) -> Result<(), LinkError> {
+        if self.told {
+            return Ok(());
+        }
+        if self.link.stream().kept() + message.len() as u64 > KEPT_MAX {
+            return Err(LinkError::Timeout);
+        }
+        self.link.send_control(message)
     }
 
     /// Says the last word, and goodbye.
-    pub(super) fn told(&mut self, message: &[u8]) -> Result<(), LinkError> {
-        if self.client == Client::Gone {
-            return Ok(());
+    ///
+    /// # Errors
+    /// The connection is of no use.
+    pub(super) fn last_word(&mut self, message: &[u8]) -> Result<(), LinkError> {
+        self.say(message)?;
+        self.told = true;
+        if !self.link.stream().is_resumable() {
+            self.linger = Some(Instant::now() + LINGER);
         }
-        self.client = Client::Told;
-        self.linger = Some(Instant::now() + LINGER);
-        self.link.send_control(message)?;
-        self.link.send_goodbye()?;
-        self.link.flush()?;
+        self.goodbye()?;
+        self.flush()
+    }
+
+    /// TLS's goodbye goes behind everything else.
+    fn goodbye(&mut self) -> Result<(), LinkError> {
+        if self.told && self.link.stream().outgoing().is_empty() {
+            self.link.send_goodbye()?;
+        }
         Ok(())
     }
 
-    pub(super) fn failed(&mut self, code: LaunchError, errno: u32, text: String) {
-        self.command = Command::Over;
-        self.leave = false;
-        self.slow_start = None;
-        self.sources.clear();
-        self.inbox.sink.shut();
-        let failed = LaunchFailed {
-            code: code as i32,
-            errno,
-            text: protocol::printable(&text),
+    /// Writes what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// The connection is of no use.
+    pub(super) fn flush(&mut self) -> Result<(), LinkError> {
+        self.link.flush()?;
+        if self.told {
+            self.goodbye()?;
+            self.link.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that received bytes have gone where they belong.
+    ///
+    /// # Errors
+    /// The connection is of no use.
+    pub(super) fn consumed(&mut self, n: usize) -> Result<(), LinkError> {
+        if n == 0 || self.told {
+            return Ok(());
+        }
+        self.link.consumed(Channel::Stdin, n)
+    }
+
+    /// Whether it has all that will ever be said, as far as it said so itself.
+    pub(super) fn has_everything(&self) -> bool {
+        let s = self.link.stream();
+        self.told && (self.link.is_peer_closed() || (s.is_resumable() && s.is_all_acknowledged()))
+    }
+
+    /// Its connection broke. One that can come back is waited for: a moment if its host has said that the connection
+    /// is closed, and for the rest of `grace` if its host does not answer.
+    pub(super) fn broke(&mut self, why: &LinkError, grace: Duration) -> Fate {
+        if self.has_everything() || self.has_closed(why) {
+            return Fate::Gone;
+        }
+        if !self.link.stream().is_resumable() || matches!(why, LinkError::Protocol(_) | LinkError::Timeout) {
+            return Fate::Gone;
+        }
+        let wait = match why {
+            LinkError::Io(e) if is_silence(e) => grace.saturating_sub(self.silence().unwrap_or_default()),
+            _ => BACK_WITHIN,
         };
-        if self.told(&from(from_session::Kind::Failed(failed))).is_err() {
-            self.client = Client::Gone;
-        }
+        self.link.cut();
+        self.away.get_or_insert(Instant::now() + wait);
+        Fate::Waits
     }
 
-    /// The connection is of no use any more.
-    pub(super) fn lost(&mut self, _why: &LinkError) {
-        let told = self.client == Client::Told;
-        self.client = Client::Gone;
-        self.linger = None;
-        self.inbox.sink.end();
-        if !told || self.command != Command::Over {
-            self.leave = false;
-            self.hang_up();
-        }
+    /// Whether it closed the connection after it had read everything: its host closes it so, and otherwise resets it.
+    fn has_closed(&self, why: &LinkError) -> bool {
+        let closed = matches!(why, LinkError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof);
+        self.told && closed && self.link.backlog() == 0 && self.link.socket().is_some_and(|s| unsent(s) == 0)
     }
 
-    pub(super) fn control(&mut self, kind: to_session::Kind) {
-        match kind {
-            to_session::Kind::Signal(n) => self.signal(n),
-            to_session::Kind::Resize(size) => {
-                if let Some(m) = &self.master {
-                    terminal::resize(m, size);
-                }
+    /// Goes on over a connection whose peer has said how much it has, unless it is an old one.
+    pub(super) fn resume(&mut self, mut joining: join::Joining, peer: join::Resume) -> Fate {
+        if peer.number <= self.number || !self.link.stream().is_resumable() {
+            return Fate::Waits;
+        }
+        self.number = peer.number;
+        self.link.cut();
+        self.away.get_or_insert(Instant::now() + BACK_WITHIN);
+        let own = join::Resume {
+            number: peer.number,
+            received: self.link.stream().received(),
+        };
+        if joining.tell(own).is_err() {
+            return Fate::Waits;
+        }
+        match self.link.resume(joining.joined(peer)) {
+            Ok(()) => {
+                self.away = None;
+                self.ready = true;
+                Fate::Waits
             }
-            to_session::Kind::Continue(_) => self.signal(libc::SIGCONT as u32),
-            to_session::Kind::Hangup(_) => {
-                self.leave = false;
-                self.hang_up();
-            }
-            to_session::Kind::Detach(_) | to_session::Kind::Redraw(_) | to_session::Kind::Forward(_) => {}
+            Err(_) => Fate::Gone,
         }
     }
+}
+
+/// Whether an error of a socket says that the other host does not answer.
+fn is_silence(e: &io::Error) -> bool {
+    let silent = [
+        Errno::ETIMEDOUT,
+        Errno::EHOSTUNREACH,
+        Errno::ENETUNREACH,
+        Errno::ENETDOWN,
+    ];
+    silent.iter().any(|s| e.raw_os_error() == Some(*s as i32))
+}
+
+/// Bytes that the other host has not acknowledged.
+fn unsent(socket: BorrowedFd<'_>) -> i32 {
+    let mut n: libc::c_int = 0;
+    // SAFETY: valid pointer.
+    let ok = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut n) } == 0;
+    if ok { n } else { i32::MAX }
 }

@@ -1,10 +1,9 @@
 //! The command: what init says of it, and signals for it. Knows processes; must not know sockets.
 
-use super::{Client, Command, Session, from};
+use super::{Command, Session};
 use crate::child::Heard;
 use crate::pump::Source;
 use crate::terminal;
-use libqueue::link::LinkError;
 use libqueue::wire::{Ended, LaunchError, Started, from_session};
 use nix::errno::Errno;
 use queue_exec::protocol;
@@ -16,12 +15,8 @@ impl Session {
         if signal != 0 {
             return self.signal(u32::from(signal));
         }
-        if self.client == Client::Here {
-            let text = protocol::printable(&format!("killed by {by}"));
-            if let Err(e) = self.link.send_control(&from(from_session::Kind::Notice(text))) {
-                self.lost(&e);
-            }
-        }
+        let text = protocol::printable(&format!("killed by {by}"));
+        self.say(from_session::Kind::Notice(text));
         self.leave = false;
         self.hang_up();
     }
@@ -69,9 +64,7 @@ impl Session {
             self.leave = false;
             self.sources.clear();
             self.command = Command::Draining(ended);
-            if let Err(e) = self.report_if_drained() {
-                self.lost(&e);
-            }
+            self.report_if_drained();
         }
     }
 
@@ -90,17 +83,11 @@ impl Session {
                 }
                 self.tree_empty = true;
             }
-            Heard::Messages(messages) => {
-                for m in messages {
-                    if let Err(e) = self.on_init(m) {
-                        self.lost(&e);
-                    }
-                }
-            }
+            Heard::Messages(messages) => messages.into_iter().for_each(|m| self.on_init(m)),
         }
     }
 
-    pub(super) fn on_init(&mut self, m: FromInit) -> Result<(), LinkError> {
+    pub(super) fn on_init(&mut self, m: FromInit) {
         match m {
             FromInit::Started { pid } => {
                 if self.command == Command::Starting {
@@ -110,10 +97,7 @@ impl Session {
                         pid: pid as u32,
                         tty: self.tty.clone(),
                     };
-                    if self.client == Client::Here {
-                        self.link
-                            .send_control(&from(from_session::Kind::Started(started)))?;
-                    }
+                    self.say(from_session::Kind::Started(started));
                     for n in std::mem::take(&mut self.early_signals) {
                         self.signal(n);
                     }
@@ -122,23 +106,15 @@ impl Session {
             FromInit::Failed { stage, errno } => {
                 self.tree_empty = true;
                 let (code, text) = self.start_failure(stage, errno);
-                self.failed(code, errno as u32, text);
+                self.failed(code, errno as u32, &text);
             }
             FromInit::Stopped { signal } => {
-                if self.client == Client::Here {
-                    // What it wrote before it stopped is shown before the caller stops as well.
-                    self.sources.iter_mut().for_each(|s| s.ready = true);
-                    self.pump()?;
-                    self.link
-                        .send_control(&from(from_session::Kind::Stopped(signal as u32)))?;
-                }
+                // What it wrote before it stopped is shown before the caller stops as well.
+                self.sources.iter_mut().for_each(|s| s.ready = true);
+                self.pump();
+                self.say(from_session::Kind::Stopped(signal as u32));
             }
-            FromInit::Continued => {
-                if self.client == Client::Here {
-                    self.link
-                        .send_control(&from(from_session::Kind::Continued(libqueue::wire::Empty {})))?;
-                }
-            }
+            FromInit::Continued => self.say(from_session::Kind::Continued(libqueue::wire::Empty {})),
             FromInit::Exited {
                 status,
                 cpu_us,
@@ -162,7 +138,7 @@ impl Session {
                     maxrss_kib,
                     ..ended
                 });
-                let wait_for_eof = self.leave && self.master.is_none() && self.client == Client::Here;
+                let wait_for_eof = self.leave && self.master.is_none() && self.is_heard();
                 if !wait_for_eof {
                     self.sources.iter_mut().for_each(Source::only_rest);
                 }
@@ -172,7 +148,6 @@ impl Session {
                 self.hangup = None;
             }
         }
-        Ok(())
     }
 
     pub(super) fn start_failure(&self, stage: Stage, errno: i32) -> (LaunchError, String) {

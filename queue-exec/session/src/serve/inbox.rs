@@ -48,8 +48,8 @@ impl Inbox {
 impl Session {
     pub(super) fn read_inbox(&mut self) -> Result<(), LinkError> {
         let consumed = std::mem::take(&mut self.inbox.consumed);
-        if consumed > 0 {
-            self.link.consumed(Channel::Stdin, consumed)?;
+        if let Some(c) = &mut self.client {
+            c.consumed(consumed)?;
         }
         if std::mem::take(&mut self.inbox.ended) {
             self.inbox.sink.end();
@@ -82,18 +82,20 @@ impl Session {
 
     pub(super) fn drain_input(&mut self) {
         let n = self.inbox.sink.drain();
-        if n > 0
-            && let Err(e) = self.link.consumed(Channel::Stdin, n)
-        {
+        if let Some(Err(e)) = self.client.as_mut().map(|c| c.consumed(n)) {
             self.lost(&e);
         }
         self.stdin_closed();
     }
 
     pub(super) fn stdin_closed(&mut self) {
-        if !self.inbox.sink.is_open() && !self.link.stream().is_ended(Channel::Stdin) {
+        if let Some(c) = &mut self.client
+            && !c.is_told()
+            && !self.inbox.sink.is_open()
+            && !c.link.stream().is_ended(Channel::Stdin)
+        {
             // An error here shows again at the next flush.
-            let _ = self.link.send_close(Channel::Stdin);
+            let _ = c.link.send_close(Channel::Stdin);
         }
     }
 }

@@ -6,7 +6,9 @@ mod command;
 mod hangup;
 mod inbox;
 mod output;
+mod rejoin;
 mod start;
+mod talk;
 
 pub(crate) use inbox::Inbox;
 
@@ -14,36 +16,26 @@ use crate::account::Account;
 use crate::child::Init;
 use crate::monitor::{Monitor, News};
 use crate::pump::Source;
-use libqueue::link::{Link, LinkError};
+use client::Client;
+use hangup::HangUp;
+use libqueue::link::Link;
+use libqueue::tls::KeyPair;
 use libqueue::wire::{Ended, FromSession, Launch, LaunchError, from_session};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message as _;
 use queue_exec::protocol;
 use queue_init::ToInit;
+use rejoin::Pending;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// From the hang-up to TERM, from TERM to KILL, and from KILL to giving up: within the 5 s of the contract.
-const HANGUP_STEPS: [Duration; 3] = [
-    Duration::from_millis(1000),
-    Duration::from_millis(2000),
-    Duration::from_millis(1000),
-];
-/// How long a client that has been told the status may take to say goodbye.
-const LINGER: Duration = Duration::from_secs(10);
 /// After this long without a sign from the new process the user is told what we wait for.
 const SLOW_START: Duration = Duration::from_secs(3);
 
-/// How the connection is.
-#[derive(Debug, PartialEq, Eq)]
-enum Client {
-    Here,
-    /// It was told the status; it may still be reading.
-    Told,
-    Gone,
-}
+/// How often in the time of grace it is found out whether the client's host answers.
+const LISTEN: u32 = 8;
 
 /// How the command is.
 #[derive(Debug, PartialEq)]
@@ -61,11 +53,19 @@ enum Command {
 
 /// Everything that a session is.
 pub(crate) struct Session {
-    link: Link,
+    /// Whoever is attached; none: it has gone.
+    client: Option<Client>,
+    /// Connections that are to take a broken one's place.
+    pending: Vec<Pending>,
+    /// The session's own key for TLS.
+    key: KeyPair,
+    /// How long a client whose host does not answer is waited for.
+    grace: Duration,
+    /// When to find out next whether it does.
+    listen_at: Instant,
     init: Init,
     monitor: Monitor,
     host: String,
-    client: Client,
     command: Command,
     leave: bool,
     tree_empty: bool,
@@ -77,11 +77,8 @@ pub(crate) struct Session {
     program: Vec<u8>,
     /// Signals that came before there was anybody to get them.
     early_signals: Vec<u32>,
-    /// Which step of the hang-up comes next, and when.
-    hangup: Option<(usize, Instant)>,
-    linger: Option<Instant>,
+    hangup: Option<HangUp>,
     slow_start: Option<Instant>,
-    link_ready: bool,
     buf: Vec<u8>,
 }
 
@@ -95,6 +92,9 @@ pub(crate) type Refused = (LaunchError, String);
 /// What is needed to begin.
 pub(crate) struct Begin {
     pub(crate) link: Link,
+    pub(crate) key: KeyPair,
+    pub(crate) client_key: [u8; 32],
+    pub(crate) grace: Duration,
     pub(crate) init: Init,
     pub(crate) monitor: Monitor,
     pub(crate) host: String,
@@ -110,11 +110,14 @@ impl Session {
     /// then over.
     pub(crate) fn begin(b: Begin) -> Self {
         let mut s = Self {
-            link: b.link,
+            client: Some(Client::new(b.link, b.client_key)),
+            pending: Vec::new(),
+            key: b.key,
+            grace: b.grace,
+            listen_at: Instant::now() + b.grace / LISTEN,
             init: b.init,
             monitor: b.monitor,
             host: b.host,
-            client: Client::Here,
             command: Command::Starting,
             leave: b.launch.as_ref().is_ok_and(|l| l.leave),
             tree_empty: true,
@@ -126,16 +129,14 @@ impl Session {
             program: Vec::new(),
             early_signals: Vec::new(),
             hangup: None,
-            linger: None,
             slow_start: Some(Instant::now() + SLOW_START),
-            link_ready: true,
             buf: Vec::new(),
         };
         let launched = b
             .launch
             .and_then(|l| s.launch(&l, &b.account, &b.client_address, &b.pam_env));
         if let Err((code, text)) = launched {
-            s.failed(code, 0, text);
+            s.failed(code, 0, &text);
         }
         s
     }
@@ -147,9 +148,7 @@ impl Session {
             self.lost(&e);
         }
         loop {
-            if let Err(e) = self.step() {
-                self.lost(&e);
-            }
+            self.step();
             if self.is_over() {
                 break;
             }
@@ -170,15 +169,17 @@ impl Session {
     fn is_over(&self) -> bool {
         self.command == Command::Over
             && (self.tree_empty || (self.leave && self.hangup.is_none()))
-            && self.client == Client::Gone
+            && self.client.is_none()
     }
 
     /// Sleeps until something happens, then does what is not the connection's.
     fn wait(&mut self) {
         let now = Instant::now();
         let timers = [
-            self.hangup.map(|(_, t)| t),
-            self.linger,
+            self.hangup.as_ref().map(|h| h.at),
+            self.client.as_ref().and_then(Client::deadline),
+            self.has_connection().then_some(self.listen_at),
+            self.pending.iter().map(Pending::deadline).min(),
             self.slow_start,
             self.monitor.retry_at(),
         ];
@@ -187,14 +188,12 @@ impl Session {
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
         });
         let mut fds = Vec::with_capacity(8);
-        if self.client != Client::Gone {
-            let mut events = PollFlags::POLLIN;
-            if self.link.backlog() > 0 {
-                events |= PollFlags::POLLOUT;
-            }
-            if let Some(socket) = self.link.socket() {
-                fds.push((Who::Link, PollFd::new(socket, events)));
-            }
+        if let Some((socket, events)) = self.client.as_ref().and_then(Client::poll) {
+            fds.push((Who::Client, PollFd::new(socket, events)));
+        }
+        for (i, p) in self.pending.iter().enumerate() {
+            let (socket, events) = p.poll();
+            fds.push((Who::Pending(i), PollFd::new(socket, events)));
         }
         if !self.tree_empty || self.command == Command::Starting {
             fds.push((Who::Init, PollFd::new(self.init.fd(), PollFlags::POLLIN)));
@@ -203,7 +202,7 @@ impl Session {
             fds.push((Who::Monitor, PollFd::new(fd, PollFlags::POLLIN)));
         }
         for (i, s) in self.sources.iter().enumerate() {
-            if self.link.room(s.channel) > 0 || self.client == Client::Gone {
+            if self.may_read(s) {
                 fds.push((Who::Source(i), PollFd::new(s.fd(), PollFlags::POLLIN)));
             }
         }
@@ -223,25 +222,25 @@ impl Session {
             .map(|(w, _)| w)
             .collect();
         drop(polls);
-        // Sources first: what else happens may remove some, and their numbers with them.
+        // Those with a number first: what else happens may remove some, and their numbers with them.
         for w in &ready {
-            if let Who::Source(i) = w {
-                self.sources[*i].ready = true;
+            match w {
+                Who::Source(i) => self.sources[*i].ready = true,
+                Who::Pending(i) => self.pending[*i].ready = true,
+                Who::Client => {
+                    if let Some(c) = &mut self.client {
+                        c.ready = true;
+                    }
+                }
+                Who::Init | Who::Monitor | Who::Sink => {}
             }
         }
         for w in ready {
             match w {
                 Who::Init => self.hear_init(),
-                Who::Monitor => match self.monitor.read() {
-                    // A later version resumes on it; this one has nothing to do with a second connection.
-                    News::Connection(fd) | News::Attach(fd, _) => drop(fd),
-                    News::Detach(_) => {}
-                    News::Kill { by, signal } => self.kill(&by, signal),
-                    News::Seen(_) | News::Nothing => {}
-                },
+                Who::Monitor => self.hear_monitor(),
                 Who::Sink => self.drain_input(),
-                Who::Link => self.link_ready = true,
-                Who::Source(_) => {}
+                Who::Client | Who::Source(_) | Who::Pending(_) => {}
             }
         }
         self.timers();
@@ -258,42 +257,47 @@ impl Session {
                     "{}: still waiting for {dir} (does its file system answer?)",
                     self.host
                 );
-                let _ = self
-                    .link
-                    .send_control(&from(from_session::Kind::Notice(protocol::printable(&text))));
+                self.say(from_session::Kind::Notice(protocol::printable(&text)));
             }
         }
-        if self.linger.is_some_and(|t| now >= t) {
-            self.linger = None;
-            self.client = Client::Gone;
-        }
-        if let Some((step, at)) = self.hangup
-            && now >= at
-        {
-            self.hangup_step(step);
+        self.check_client(now);
+        self.check_pending(now);
+        self.check_hangup(now);
+    }
+
+    fn hear_monitor(&mut self) {
+        match self.monitor.read() {
+            News::Connection(fd) => self.connection(fd),
+            News::Attach(fd, _) => drop(fd),
+            News::Detach(_) => {}
+            News::Kill { by, signal } => self.kill(&by, signal),
+            News::Seen(_) | News::Nothing => {}
         }
     }
 
-    /// Moves bytes between connection and command as far as they go.
-    fn step(&mut self) -> Result<(), LinkError> {
-        if self.client != Client::Gone && std::mem::take(&mut self.link_ready) {
-            self.receive()?;
+    fn has_connection(&self) -> bool {
+        self.client.as_ref().is_some_and(|c| !c.link.is_cut())
+    }
+
+    /// Moves bytes between connections and command as far as they go.
+    fn step(&mut self) {
+        self.rejoin();
+        if self.client.as_mut().is_some_and(|c| std::mem::take(&mut c.ready)) {
+            self.receive();
         }
-        self.pump()?;
-        if self.client != Client::Gone {
-            self.link.flush()?;
+        self.pump();
+        if let Some(Err(e)) = self.client.as_mut().map(Client::flush) {
+            self.lost(&e);
         }
-        if self.client == Client::Told && self.link.is_peer_closed() {
-            self.client = Client::Gone;
-        }
-        Ok(())
+        self.part_if_done();
     }
 }
 
 /// What a descriptor of the poll stands for.
 #[derive(Clone, Copy)]
 enum Who {
-    Link,
+    Client,
+    Pending(usize),
     Init,
     Monitor,
     Source(usize),

@@ -1,15 +1,21 @@
 //! From the command's pipes and terminal to the client. Knows sources and channels; must not know processes.
 
-use super::{Client, Command, Session, from};
+use super::{Command, Session};
 use crate::pump::{Pumped, Source};
-use libqueue::link::LinkError;
 use libqueue::stream::DATA_MAX;
 use libqueue::wire::from_session;
 use nix::errno::Errno;
 
 impl Session {
-    pub(super) fn pump(&mut self) -> Result<(), LinkError> {
-        let gone = self.client == Client::Gone;
+    /// Whether something may be read of a source: it goes somewhere, or nobody wants it.
+    pub(super) fn may_read(&self, s: &Source) -> bool {
+        self.client
+            .as_ref()
+            .is_none_or(|c| c.link.room(s.channel) > 0 || c.link.stream().is_closed(s.channel))
+    }
+
+    /// Sends what the command has written, as far as there is room for it.
+    pub(super) fn pump(&mut self) {
         let mut i = 0;
         while i < self.sources.len() {
             let s = &mut self.sources[i];
@@ -17,48 +23,50 @@ impl Session {
                 i += 1;
                 continue;
             }
-            let mut result = Pumped::Nothing;
+            let mut result = Ok(Pumped::Nothing);
             // A few reads a round: fair between the channels, and few polls a byte.
             for _ in 0..4 {
-                result = if gone || self.link.stream().is_closed(s.channel) {
-                    drop_output(s, &mut self.buf)
-                } else {
-                    s.pump(&mut self.link)?
+                result = match &mut self.client {
+                    Some(c) if !c.link.stream().is_closed(s.channel) => s.pump(&mut c.link),
+                    _ => Ok(drop_output(s, &mut self.buf)),
                 };
-                if result != Pumped::Some {
+                if !matches!(result, Ok(Pumped::Some)) {
                     break;
                 }
             }
             // Once for what was read: the other end is woken up less often.
-            if !gone {
-                self.link.flush()?;
-            }
-            if result == Pumped::End {
-                let channel = s.channel;
-                self.sources.remove(i);
-                if !gone && !self.sources.iter().any(|s| s.channel == channel) {
-                    self.link.send_eof(channel)?;
+            let flushed = self.client.as_mut().map_or(Ok(()), |c| c.flush());
+            let end = matches!(result, Ok(Pumped::End));
+            if end {
+                let channel = self.sources.remove(i).channel;
+                if !self.sources.iter().any(|s| s.channel == channel)
+                    && let Some(c) = &mut self.client
+                {
+                    // An error here shows again at the next flush.
+                    let _ = c.link.send_eof(channel);
                 }
             } else {
                 i += 1;
             }
+            if let Err(e) = result.map(|_| ()).and(flushed) {
+                self.lost(&e);
+            }
         }
-        self.report_if_drained()
+        self.report_if_drained();
     }
 
-    pub(super) fn report_if_drained(&mut self) -> Result<(), LinkError> {
+    pub(super) fn report_if_drained(&mut self) {
         if !self.sources.is_empty() {
-            return Ok(());
+            return;
         }
         if let Command::Draining(ended) = &self.command {
-            let message = from(from_session::Kind::Ended(ended.clone()));
+            let ended = from_session::Kind::Ended(ended.clone());
             self.command = Command::Over;
-            self.told(&message)?;
+            self.last_word(ended);
             if !self.leave && !self.tree_empty && self.hangup.is_none() {
                 self.hang_up();
             }
         }
-        Ok(())
     }
 }
 

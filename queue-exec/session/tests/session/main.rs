@@ -1,198 +1,21 @@
 //! The real session process and its init, with the test in the place of monitor and client.
 
+mod fake;
+mod resume;
+
+use fake::{LIMIT, Run, answer, claim, gone, own_name, packet, session_binary, sh};
 use libqueue::link::{Link, LinkError, wait};
 use libqueue::stream::{Channel, Event};
-use libqueue::tls::{KeyPair, Peer, client_config};
-use libqueue::wire::{
-    Form, FromSession, Launch, LaunchError, Look, Pty, SessionAnswer, ToSession, Winsize, from_session,
-    to_session,
-};
+use libqueue::tls::{Peer, client_config};
+use libqueue::wire::{Form, FromSession, Launch, LaunchError, Look, Pty, Winsize, from_session, to_session};
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use prost::Message as _;
 use queue_exec::{client, protocol};
-use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-fn session_binary() -> &'static str {
-    env!("CARGO_BIN_EXE_queue-session")
-}
-
-struct Run {
-    link: Link,
-    monitor: OwnedFd,
-    child: Child,
-    out: [Vec<u8>; 3],
-    ended: [bool; 3],
-    said: Vec<from_session::Kind>,
-}
-
-fn own_name() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid())
-        .unwrap()
-        .unwrap()
-        .name
-}
-
-fn packet(monitor: &OwnedFd) -> protocol::FromSession {
-    let mut buf = vec![0; protocol::PACKET_MAX];
-    wait(monitor.as_fd(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
-    let (n, _) = client::receive(monitor.as_fd(), &mut buf).unwrap();
-    protocol::FromSession::decode(&buf[..n]).unwrap()
-}
-
-/// Starts a session for a login; gives what the client has before TLS.
-fn claim(login: &str, launch: &[u8]) -> (OwnedFd, Child, TcpStream, KeyPair, [u8; 32]) {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .unwrap();
-    let fd = theirs.as_raw_fd();
-    let mut command = Command::new(session_binary());
-    command.env_clear();
-    // SAFETY: dup2 is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            nix::errno::Errno::result(libc::dup2(fd, 3))?;
-            Ok(())
-        });
-    }
-    let child = command.spawn().unwrap();
-    drop(theirs);
-    let protocol::FromSession::Ready { session_key } = packet(&ours) else {
-        panic!("not ready")
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let front = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    front.set_nodelay(true).unwrap();
-    let (back, _) = listener.accept().unwrap();
-    let key = KeyPair::generate().unwrap();
-    let claim = protocol::ToSession::Claim {
-        nonce: [1; 16],
-        login: login.to_owned(),
-        ruser: own_name(),
-        rhost: "h1".into(),
-        host: "h2".into(),
-        request: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch)
-            .as_ref()
-            .try_into()
-            .unwrap(),
-        client_key: key.public(),
-        grant: b"the grant".to_vec(),
-        pam: false,
-        grace: 60,
-        cgroup: false,
-        uid_min: 0,
-        allow_root: true,
-        socket: "/nonexistent".into(),
-    };
-    client::send(ours.as_fd(), &claim.encode(), Some(back.as_fd())).unwrap();
-    (ours, child, front, key, session_key)
-}
-
-fn answer(front: &mut TcpStream) -> SessionAnswer {
-    front.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut head = [0; 2];
-    front.read_exact(&mut head).unwrap();
-    let mut body = vec![0; usize::from(u16::from_be_bytes(head))];
-    front.read_exact(&mut body).unwrap();
-    SessionAnswer::decode(&body[..]).unwrap()
-}
-
-impl Run {
-    fn start(launch: &Launch) -> Self {
-        let bytes = launch.encode_to_vec();
-        let (monitor, child, mut front, key, session_key) = claim(&own_name(), &bytes);
-        assert_eq!(answer(&mut front).grant, b"the grant");
-        assert_eq!(packet(&monitor), protocol::FromSession::Running);
-        let mut link = Link::client(
-            front.into(),
-            client_config(&key, Peer::Pinned(session_key)).unwrap(),
-        )
-        .unwrap();
-        link.handshake(LIMIT, |e| panic!("{e:?}")).unwrap();
-        link.send_control(&bytes).unwrap();
-        link.flush_all(LIMIT).unwrap();
-        Self {
-            link,
-            monitor,
-            child,
-            out: Default::default(),
-            ended: [false; 3],
-            said: Vec::new(),
-        }
-    }
-
-    fn tell(&mut self, kind: to_session::Kind) {
-        self.link
-            .send_control(&ToSession { kind: Some(kind) }.encode_to_vec())
-            .unwrap();
-        self.link.flush_all(LIMIT).unwrap();
-    }
-
-    fn input(&mut self, bytes: &[u8]) {
-        assert_eq!(self.link.send(Channel::Stdin, bytes).unwrap(), bytes.len());
-        self.link.flush_all(LIMIT).unwrap();
-    }
-
-    fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let end = Instant::now() + LIMIT;
-        while !done(self) {
-            wait(self.link.socket().unwrap(), PollFlags::POLLIN, end)
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            let (out, ended, said) = (&mut self.out, &mut self.ended, &mut self.said);
-            let mut got = [0; 3];
-            self.link
-                .receive(|e| match e {
-                    Event::Data(c, d) => {
-                        out[c as usize].extend_from_slice(d);
-                        got[c as usize] += d.len();
-                    }
-                    Event::Eof(c) => ended[c as usize] = true,
-                    Event::Closed(_) => {}
-                    Event::Control(m) => said.extend(FromSession::decode(m).unwrap().kind),
-                })
-                .unwrap_or_else(|e| panic!("{what}: {e}; so far {said:?}"));
-            for c in Channel::ALL {
-                self.link.consumed(c, got[c as usize]).unwrap();
-            }
-            self.link.flush_all(LIMIT).unwrap();
-        }
-    }
-
-    /// Waits for the status; gives it with the output.
-    fn finish(mut self) -> (Option<u32>, Option<u32>, [Vec<u8>; 3]) {
-        let over = |r: &Self| {
-            matches!(
-                r.said.last(),
-                Some(from_session::Kind::Ended(_) | from_session::Kind::Failed(_))
-            )
-        };
-        self.until("the end", over);
-        let Some(from_session::Kind::Ended(e)) = self.said.last().cloned() else {
-            panic!("{:?}", self.said)
-        };
-        self.link.send_goodbye().unwrap();
-        self.link.flush_all(LIMIT).unwrap();
-        let out = std::mem::take(&mut self.out);
-        drop(self.link);
-        assert!(matches!(
-            packet(&self.monitor),
-            protocol::FromSession::Ended { .. }
-        ));
-        assert!(self.child.wait().unwrap().success());
-        (e.code, e.signal, out)
-    }
-}
 
 /// A signal by way of the host, and an end by way of the host.
 #[test]
@@ -284,17 +107,6 @@ fn a_session_can_look_at_another() {
     assert!(look(&[c], true, &both).is_empty());
     other.input(b"\n");
     assert_eq!(other.finish().0, Some(5));
-}
-
-fn sh(script: &str) -> Launch {
-    Launch {
-        form: Form::Shell as i32,
-        argv: vec![b"-c".to_vec(), script.as_bytes().to_vec()],
-        env: vec![b"PATH=/usr/bin:/bin".to_vec(), b"TERM=vt100".to_vec()],
-        cwd: b"/tmp".to_vec(),
-        umask: Some(0o27),
-        ..Launch::default()
-    }
 }
 
 #[test]
@@ -400,12 +212,6 @@ fn signals_reach_the_foreground_group_once() {
     );
 }
 
-fn gone(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| {
-        s.rsplit_once(") ").is_some_and(|(_, r)| r.starts_with('Z'))
-    })
-}
-
 /// Neither a vanished client nor a command that left its children behind leaves a process.
 #[test]
 fn the_whole_tree_ends() {
@@ -415,9 +221,9 @@ fn the_whole_tree_ends() {
     r.until("a pid", |r| r.out[1].ends_with(b"\n"));
     let pid: i32 = String::from_utf8_lossy(&r.out[1]).trim().parse().unwrap();
     assert!(!gone(pid));
-    let Run { link, mut child, .. } = r;
+    let Run { front, mut child, .. } = r;
     let start = Instant::now();
-    drop(link);
+    drop(front);
     assert!(child.wait().unwrap().success());
     assert!(gone(pid), "sleep lives on");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
@@ -449,7 +255,7 @@ fn what_is_to_stay_stays() {
 
 #[test]
 fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
-    let (_, mut child, mut front, ..) = claim("no-such-account", b"");
+    let (_, mut child, mut front, ..) = claim("no-such-account", b"", 60);
     let a = answer(&mut front);
     assert!(
         a.grant.is_empty() && a.refused.contains("h2 has no account no-such-account"),
@@ -458,7 +264,7 @@ fn a_request_that_was_not_signed_for_and_an_unknown_account_are_refused() {
     child.wait().unwrap();
 
     let bytes = sh("true").encode_to_vec();
-    let (monitor, mut child, mut front, key, session_key) = claim(&own_name(), &bytes);
+    let (monitor, mut child, mut front, key, session_key) = claim(&own_name(), &bytes, 60);
     answer(&mut front);
     let mut link = Link::client(
         front.into(),
