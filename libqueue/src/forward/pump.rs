@@ -17,7 +17,7 @@ const LISTENER: u64 = 1 << 32;
 /// Messages of one connection that are read before the others get their turn.
 const ROUNDS: usize = 4;
 /// Bytes of messages that may wait for a peer which does not read. More means that it only makes us answer.
-const BACKLOG_MAX: u64 = 32 << 20;
+const BACKLOG_MAX: u64 = 12 << 20;
 
 /// The local end of a connection.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 mod account;
 mod alarm;
 mod child;
+mod forward;
 mod job;
 mod look;
 mod monitor;

@@ -14,6 +14,8 @@ pub(crate) struct Here<'a> {
     pub(crate) tty: &'a str,
     /// Environment that PAM gave.
     pub(crate) pam_env: &'a [Vec<u8>],
+    /// Environment that leads to what is forwarded.
+    pub(crate) forward: &'a [Vec<u8>],
 }
 
 /// Search path of a login, where PAM and the shell's own files say nothing better.
@@ -114,6 +116,8 @@ fn environment(form: Form, launch: &Launch, account: &Account, here: &Here<'_>) 
         env.retain(|e| !matches!(Env::name(e), b"QUEUE_HOST" | b"QUEUE_SUBMIT_HOST"));
         env.push([b"QUEUE_HOST=", here.host.as_bytes()].concat());
         env.push([b"QUEUE_SUBMIT_HOST=", launch.submit_host.as_bytes()].concat());
+        env.retain(|e| !has(here.forward, Env::name(e)));
+        env.extend_from_slice(here.forward);
         return env;
     }
     let mut env = Env(Vec::new());
@@ -135,6 +139,9 @@ fn environment(form: Form, launch: &Launch, account: &Account, here: &Here<'_>) 
     env.set("SSH_CLIENT", here.client.as_bytes());
     if !here.tty.is_empty() {
         env.set("SSH_TTY", here.tty.as_bytes());
+    }
+    for e in here.forward {
+        env.put(e.clone());
     }
     env.0
 }
@@ -161,6 +168,7 @@ mod tests {
             client: "10.0.0.1 1 2",
             tty: "",
             pam_env: &pam_env,
+            forward: &[],
         };
         spec(l, &account(), &here).unwrap()
     }
@@ -223,6 +231,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forwarded_takes_the_place_of_the_callers() {
+        let forward = [b"DISPLAY=localhost:10.0".to_vec()];
+        let here = Here {
+            host: "h",
+            client: "",
+            tty: "",
+            pam_env: &[],
+            forward: &forward,
+        };
+        for form in [Form::Launch, Form::Rsh] {
+            let l = Launch {
+                form: form as i32,
+                argv: vec![b"xterm".to_vec()],
+                env: vec![b"DISPLAY=:0".to_vec(), b"TERM=x".to_vec(), b"DISPLAY=:1".to_vec()],
+                ..Launch::default()
+            };
+            let s = spec(&l, &account(), &here).unwrap();
+            let env = strings(&s.env).into_iter().filter(|e| e.starts_with("DISPLAY="));
+            assert_eq!(env.collect::<Vec<_>>(), ["DISPLAY=localhost:10.0"], "{form:?}");
+        }
+    }
+
+    #[test]
     fn shell_form_and_nonsense() {
         let mut l = Launch {
             form: Form::Shell as i32,
@@ -236,6 +267,7 @@ mod tests {
             client: "",
             tty: "",
             pam_env: &[],
+            forward: &[],
         };
         assert!(spec(&l, &account(), &here).is_err());
         assert!(

@@ -3,6 +3,7 @@
 
 mod client;
 mod command;
+mod forward;
 mod hangup;
 mod inbox;
 mod output;
@@ -14,6 +15,7 @@ pub(crate) use inbox::Inbox;
 
 use crate::account::Account;
 use crate::child::Init;
+use crate::forward::Forwarding;
 use crate::monitor::{Monitor, News};
 use crate::pump::Source;
 use client::Client;
@@ -79,6 +81,8 @@ pub(crate) struct Session {
     early_signals: Vec<u32>,
     hangup: Option<HangUp>,
     slow_start: Option<Instant>,
+    /// What leads to the launching client's display and agent.
+    forwarding: Option<Forwarding>,
     buf: Vec<u8>,
 }
 
@@ -130,6 +134,7 @@ impl Session {
             early_signals: Vec::new(),
             hangup: None,
             slow_start: Some(Instant::now() + SLOW_START),
+            forwarding: None,
             buf: Vec::new(),
         };
         let launched = b
@@ -162,6 +167,8 @@ impl Session {
 
     /// Tells the monitor that this was all.
     pub(crate) fn end(mut self) {
+        // The monitor ends whatever is left of us.
+        self.forwarding = None;
         self.monitor
             .tell(&protocol::FromSession::Ended { leave: self.leave });
     }
@@ -209,6 +216,9 @@ impl Session {
         if let Some(fd) = self.inbox.sink.wants() {
             fds.push((Who::Sink, PollFd::new(fd, PollFlags::POLLOUT)));
         }
+        if let Some(f) = &self.forwarding {
+            fds.push((Who::Forward, PollFd::new(f.fd(), PollFlags::POLLIN)));
+        }
         let (who, mut polls): (Vec<Who>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
         match poll(&mut polls, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -232,7 +242,7 @@ impl Session {
                         c.ready = true;
                     }
                 }
-                Who::Init | Who::Monitor | Who::Sink => {}
+                Who::Init | Who::Monitor | Who::Sink | Who::Forward => {}
             }
         }
         for w in ready {
@@ -240,6 +250,7 @@ impl Session {
                 Who::Init => self.hear_init(),
                 Who::Monitor => self.hear_monitor(),
                 Who::Sink => self.drain_input(),
+                Who::Forward => self.forward(true),
                 Who::Client | Who::Source(_) | Who::Pending(_) => {}
             }
         }
@@ -286,6 +297,7 @@ impl Session {
             self.receive();
         }
         self.pump();
+        self.forward(false);
         if let Some(Err(e)) = self.client.as_mut().map(Client::flush) {
             self.lost(&e);
         }
@@ -302,4 +314,5 @@ enum Who {
     Monitor,
     Source(usize),
     Sink,
+    Forward,
 }

@@ -65,11 +65,13 @@ impl Session {
                 self.sources.push(Source::new(channel, Rc::new(ours), false));
             }
         }
+        let forward = self.begin_forwarding(launch, pam_env);
         let here = Here {
             host: &self.host,
             client,
             tty: &self.tty,
             pam_env,
+            forward: &forward,
         };
         let spec = spec(launch, account, &here).map_err(|e| (LaunchError::Request, e.to_owned()))?;
         self.cwd.clone_from(&spec.cwd);

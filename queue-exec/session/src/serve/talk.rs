@@ -132,7 +132,8 @@ impl Session {
                 self.leave = false;
                 self.hang_up();
             }
-            to_session::Kind::Detach(_) | to_session::Kind::Redraw(_) | to_session::Kind::Forward(_) => {}
+            to_session::Kind::Forward(m) => self.forwarded(m),
+            to_session::Kind::Detach(_) | to_session::Kind::Redraw(_) => {}
         }
     }
 }
