@@ -18,10 +18,19 @@ docdir   = $(DESTDIR)$(PREFIX)/share/doc/queue
 unitdir  = $(DESTDIR)$(PREFIX)/lib/systemd/system
 usersdir = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 tmpdir   = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+# Completions, where the shells look. Of /usr/local bash and zsh know, but Debian's fish does not: it looks into /etc.
+# Debian's zsh calls its directory below /usr otherwise than zsh does.
+bashdir  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(or $(if $(filter /usr,$(PREFIX)),$(wildcard /usr/share/zsh/vendor-completions)),$(PREFIX)/share/zsh/site-functions)
+FISHDIR ?= $(if $(filter /usr/local,$(PREFIX)),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
+zshdir   = $(DESTDIR)$(ZSHDIR)
+fishdir  = $(DESTDIR)$(FISHDIR)
 INSTALL  = install
 
 BIN      = queue queued
 LIB      = queue-exec queue-session
+# Programs that are completed as queue is, by the same files.
+ALIKE    = qsh queue-sh queued
 
 export CARGO
 
@@ -55,7 +64,7 @@ bench:
 
 install: build
 	$(INSTALL) -d $(bindir) $(libdir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man8 $(docdir)/examples \
-		$(unitdir) $(usersdir) $(tmpdir)
+		$(unitdir) $(usersdir) $(tmpdir) $(bashdir) $(zshdir) $(fishdir)
 	set -e; for f in $(BIN); do $(INSTALL) -m 755 $(BUILT)/$$f $(bindir)/$$f; done
 	set -e; for f in $(LIB); do $(INSTALL) -m 755 $(BUILT)/$$f $(libdir)/$$f; done
 	ln -sf queue $(bindir)/qsh
@@ -65,6 +74,10 @@ install: build
 	set -e; for f in queued queue-exec; do \
 		sed 's|@PREFIX@|$(PREFIX)|g' contrib/systemd/$$f.service >$(unitdir)/$$f.service; \
 		chmod 644 $(unitdir)/$$f.service; done
+	$(INSTALL) -m 644 contrib/completions/queue.bash $(bashdir)/queue
+	$(INSTALL) -m 644 contrib/completions/_queue $(zshdir)/_queue
+	$(INSTALL) -m 644 contrib/completions/queue.fish $(fishdir)/queue.fish
+	set -e; for f in $(ALIKE); do ln -sf queue $(bashdir)/$$f; ln -sf queue.fish $(fishdir)/$$f.fish; done
 	$(INSTALL) -m 644 contrib/sysusers.d/queue.conf $(usersdir)/queue.conf
 	$(INSTALL) -m 644 contrib/tmpfiles.d/queue.conf $(tmpdir)/queue.conf
 	$(INSTALL) -m 644 contrib/queued.toml contrib/exec.conf $(docdir)/examples/
@@ -76,6 +89,7 @@ uninstall:
 	rm -f $(addprefix $(bindir)/,$(BIN) qsh queue-sh) $(addprefix $(libdir)/,$(LIB))
 	rm -f $(foreach f,$(notdir $(wildcard man/*.[158])) queue-sh.1,$(mandir)/man$(subst .,,$(suffix $(f)))/$(f))
 	rm -f $(unitdir)/queued.service $(unitdir)/queue-exec.service $(usersdir)/queue.conf $(tmpdir)/queue.conf
+	rm -f $(addprefix $(bashdir)/,queue $(ALIKE)) $(zshdir)/_queue $(addprefix $(fishdir)/,$(addsuffix .fish,queue $(ALIKE)))
 	rm -rf $(docdir)
 	-rmdir $(libdir)
 

@@ -2,6 +2,7 @@
 //! One file per topic. Needs root; says so and fails without.
 
 mod batch;
+mod completions;
 mod hangs;
 mod join;
 mod launch;
@@ -45,7 +46,12 @@ fn main() -> ExitCode {
     ] {
         trials.extend(topic(&world));
     }
-    for topic in [members::trials, place::trials, seeing::trials] {
+    for topic in [
+        members::trials,
+        place::trials,
+        seeing::trials,
+        completions::trials,
+    ] {
         trials.extend(topic(&more));
     }
     for topic in [batch::trials, survive::trials] {

@@ -143,7 +143,7 @@ fn page(states: &[State]) -> Option<Page> {
 
 fn jobs(which: Which) -> Option<Group> {
     let page = page(which.states)?;
-    let fits = |j: &&Job| which.held.is_none_or(|held| (j.reason == "held") == held);
+    let fits = |j: &&Job| which.held.is_none_or(|held| is_held(j) == held);
     let items = page.jobs.iter().filter(fits).map(|j| {
         let state = job::state_name(j.state());
         let name = match j.name.as_str() {
@@ -157,6 +157,11 @@ fn jobs(which: Which) -> Option<Group> {
         title: "job",
         items: items.collect(),
     })
+}
+
+/// Whether somebody holds it: it says "held", and by whom.
+fn is_held(j: &Job) -> bool {
+    j.reason.split(' ').next() == Some("held")
 }
 
 /// A property of one's jobs, each value once.
