@@ -1342,6 +1342,9 @@ pub struct Started {
     /// The terminal's name there, if any.
     #[prost(string, tag = "2")]
     pub tty: String,
+    /// How many seconds that host waits for a client that it does not hear of; 0: it does not say.
+    #[prost(uint32, tag = "3")]
+    pub grace: u32,
 }
 
 /// One of those who were attached is not any more.

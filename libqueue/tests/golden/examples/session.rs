@@ -232,6 +232,7 @@ pub(super) fn from_session_kinds() -> Vec<(&'static str, wire::FromSession)> {
     let kind = |k| wire::FromSession { kind: Some(k) };
     vec![
         ("Started", kind(Kind::Started(started()))),
+        ("Started, grace", kind(Kind::Started(started_with_grace()))),
         ("Failed", kind(Kind::Failed(launch_failed()))),
         ("Stopped", kind(Kind::Stopped(744))),
         ("Continued", kind(Kind::Continued(wire::Empty {}))),
@@ -249,6 +250,15 @@ pub(super) fn started() -> wire::Started {
     wire::Started {
         pid: 751,
         tty: "/dev/pts/3".into(),
+        grace: 0,
+    }
+}
+
+/// [`wire::Started`] of a host that says how long it waits.
+fn started_with_grace() -> wire::Started {
+    wire::Started {
+        grace: 793,
+        ..started()
     }
 }
 

@@ -96,6 +96,7 @@ impl Session {
                     let started = Started {
                         pid: pid as u32,
                         tty: self.tty.clone(),
+                        grace: u32::try_from(self.grace.as_secs()).unwrap_or(u32::MAX),
                     };
                     self.say(from_session::Kind::Started(started));
                     for n in std::mem::take(&mut self.early_signals) {
