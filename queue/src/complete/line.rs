@@ -5,7 +5,7 @@
 
 use super::look::Source;
 use super::values;
-use crate::args::{End, Parsed, parse};
+use crate::args::{End, Found, Parsed, parse};
 use crate::forms::{is_batch, neutral};
 use crate::options::{BATCH, Id, LAUNCH, Opt, QSH, RSH, VERB_NAMES, by_letter, by_word};
 use crate::verbs::table::{self, VERBS, Verb};
@@ -209,9 +209,14 @@ impl Line<'_> {
         if let Some(plan) = self.value(&parsed) {
             return plan;
         }
-        let shared = LAUNCH
-            .iter()
-            .filter(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Help | Id::Version));
+        // Words of the launch form that make sense here as well.
+        let found = |launch| Found {
+            launch: Some(launch),
+            rsh: None,
+            value: OsString::new(),
+            spelled: String::new(),
+        };
+        let shared = LAUNCH.iter().filter(|o| o.id != Id::Json && neutral(&found(*o)));
         if parsed.end == End::Word
             && parsed.rest.len() == 1
             && let Some(plan) = self.option(RSH.iter().chain(shared), true)

@@ -1,7 +1,7 @@
 //! What shells complete: the scripts ask `queue admin complete`, and this answers, from the same tables that the
 //! parser and `--help` read.
 //!
-//! [`line`] finds out what may stand at the cursor (pure), [`values`] what values options and operands have (pure),
+//! [`mod@line`] finds out what may stand at the cursor (pure), [`values`] what values options and operands have (pure),
 //! [`look`] what the cluster knows, for which it has a moment and no more. Whatever fails, the answer is shorter;
 //! nothing is ever said about it, since a prompt is no place for it.
 

@@ -172,6 +172,11 @@ pub fn of_option(opt: &Opt, verb: Option<&Verb>, text: &str) -> Plan {
             "HOST" => known(Source::Hosts(Hosts::All)),
             "USER" => Plan::of(vec![Want::Users]),
             "FILE" => Plan::of(vec![Want::Files]),
+            "CHAR" => Plan::of(vec![words(
+                "values",
+                "character",
+                &[("none", "no character is special")],
+            )]),
             _ => Plan::default(),
         },
     }
@@ -204,6 +209,8 @@ fn ssh(text: &str) -> Plan {
                     ("SendEnv=", "variables that go along"),
                     ("SetEnv=", "NAME=VALUE for the command"),
                     ("StdinNull=", "stdin from /dev/null"),
+                    ("ForwardX11=", "programs there open their windows here"),
+                    ("ForwardAgent=", "ssh there asks the ssh-agent here"),
                 ],
             ),
             Want::Open,
@@ -215,7 +222,9 @@ fn ssh(text: &str) -> Plan {
                     "value",
                     &[("yes", ""), ("no", ""), ("force", "")],
                 )]),
-                "stdinnull" => Plan::of(vec![words("values", "value", &[("yes", ""), ("no", "")])]),
+                "stdinnull" | "forwardx11" | "forwardagent" => {
+                    Plan::of(vec![words("values", "value", &[("yes", ""), ("no", "")])])
+                }
                 "user" => Plan::of(vec![Want::Users]),
                 _ => Plan::default(),
             };
