@@ -119,6 +119,10 @@ pub struct Run {
     pub send_env: Vec<OsString>,
     /// `NAME=VALUE` for the rsh form.
     pub set_env: Vec<OsString>,
+    /// X11 connections are forwarded to our display.
+    pub x11: bool,
+    /// Connections to the authentication agent are forwarded to ours.
+    pub agent: bool,
 }
 
 impl Run {
@@ -490,6 +494,8 @@ struct Options {
     connect_timeout: Option<Duration>,
     send_env: Vec<OsString>,
     set_env: Vec<OsString>,
+    x11: bool,
+    agent: bool,
 }
 
 impl Options {
@@ -505,6 +511,16 @@ impl Options {
             connect_timeout: None,
             send_env: Vec::new(),
             set_env: Vec::new(),
+            x11: false,
+            agent: false,
+        }
+    }
+
+    /// What is forwarded is said alike in all forms; the last word counts.
+    fn forward(&mut self, id: Id) {
+        match id {
+            Id::X11 | Id::NoX11 => self.x11 = id == Id::X11,
+            _ => self.agent = id == Id::Agent,
         }
     }
 
@@ -525,6 +541,8 @@ impl Options {
             connect_timeout: self.connect_timeout,
             send_env: self.send_env,
             set_env: self.set_env,
+            x11: self.x11,
+            agent: self.agent,
         }
     }
 }
@@ -567,6 +585,7 @@ fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
             Id::PtyInput => o.tty = Some(Tty::Input),
             Id::PtyNone => o.tty = Some(Tty::None),
             Id::NoStdin => o.no_stdin = true,
+            id @ (Id::X11 | Id::NoX11 | Id::Agent | Id::NoAgent) => o.forward(id),
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::Tee => o.tee = Some(f.value.clone().into()),
             Id::Json => {
@@ -623,6 +642,7 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
         match opt.id {
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::NullStdin | Id::NoStdin => o.no_stdin = true,
+            id @ (Id::X11 | Id::NoX11 | Id::Agent | Id::NoAgent) => o.forward(id),
             Id::Tty => {
                 o.tty = Some(if matches!(o.tty, Some(Tty::Login | Tty::Force)) {
                     Tty::Force
@@ -716,6 +736,15 @@ fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
         "user" if o.login.is_empty() => o.login = text(rest, "-o User")?,
         "connecttimeout" => {
             o.connect_timeout = word.parse().ok().filter(|s| *s > 0).map(Duration::from_secs);
+        }
+        "forwardx11" | "forwardagent" => {
+            // An agent's path, which ssh takes as well, is not guessed at.
+            let on = word.eq_ignore_ascii_case("yes");
+            match key.as_str() {
+                _ if !on && !word.eq_ignore_ascii_case("no") => {}
+                "forwardx11" => o.x11 = on,
+                _ => o.agent = on,
+            }
         }
         "stdinnull" => o.no_stdin |= word.eq_ignore_ascii_case("yes"),
         "sendenv" => o

@@ -12,6 +12,7 @@ pub mod complete;
 pub mod context;
 pub mod control;
 pub mod forms;
+pub mod forward;
 pub mod help;
 pub mod human;
 pub mod input;
@@ -123,8 +124,14 @@ fn run_session(run: &Run) -> Result<End, Failure> {
         connect: run.connect_timeout,
         answer: None,
     };
-    let session = launch::open(&ask, || context::launch(run, pty, inherited))?;
-    relay::run(session, &facts, pty, inherited, tee)
+    let wanted = forward::Wanted::new(run, forward::Surroundings::ours);
+    let session = launch::open(&ask, || {
+        let mut launch = context::launch(run, pty, inherited)?;
+        wanted.tell(&mut launch);
+        Ok(launch)
+    })?;
+    let forwarding = wanted.start(&session);
+    relay::run(session, &facts, pty, inherited, tee, forwarding)
 }
 
 /// Becomes `/bin/sh` with these arguments.

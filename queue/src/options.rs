@@ -79,6 +79,12 @@ pub enum Id {
     Port,
     SshOption,
     PrintConfig,
+    /// X11 is forwarded, or is not.
+    X11,
+    NoX11,
+    /// Connections to the agent are forwarded, or are not.
+    Agent,
+    NoAgent,
     /// Means something to ssh and nothing here.
     Ignored,
     /// Means something that we cannot do: refused rather than ignored.
@@ -134,6 +140,10 @@ pub const LAUNCH: &[Opt] = &[
     opt(Id::PtyNone, "n", &[], "", "no terminal (default: one if stdin and stdout are one)"),
     opt(Id::NoStdin, "", &["no-stdin"], "", "do not read stdin: the command gets /dev/null"),
     opt(Id::Login, "l", &[], "USER", "as that user, if that host allows it (default: same name)"),
+    opt(Id::X11, "XY", &[], "", "programs there open their windows here (X11; default: -x)"),
+    opt(Id::NoX11, "x", &[], "", "they do not"),
+    opt(Id::Agent, "A", &[], "", "ssh there asks the ssh-agent here (default: -a)"),
+    opt(Id::NoAgent, "a", &[], "", "it does not"),
     opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first"),
     opt(Id::Batch, "br", &["batch"], "", "a durable job: print its id and return (more below)"),
     opt(Id::Wait, "w", &["wait"], "", "a durable job, but stay: show its output, end as it ends"),
@@ -188,10 +198,14 @@ pub const RSH: &[Opt] = &[
     opt(Id::Tty, "t", &[], "", "a terminal there if stdin is one here; twice: in any case (default: only without a command)"),
     opt(Id::NoTty, "T", &[], "", "no terminal there"),
     opt(Id::Subsystem, "s", &[], "", "the command is the name of a subsystem: sftp"),
-    opt(Id::SshOption, "o", &[], "KEY=VALUE", "of ssh's: User, RequestTTY, ConnectTimeout, SendEnv, SetEnv and StdinNull count, others are ignored"),
+    opt(Id::X11, "XY", &[], "", "programs there open their windows here (X11; default: -x)"),
+    opt(Id::NoX11, "x", &[], "", "they do not"),
+    opt(Id::Agent, "A", &[], "", "ssh there asks the ssh-agent here (default: -a)"),
+    opt(Id::NoAgent, "a", &[], "", "it does not"),
+    opt(Id::SshOption, "o", &[], "KEY=VALUE", "of ssh's: User, RequestTTY, ConnectTimeout, SendEnv, SetEnv, StdinNull, ForwardX11 and ForwardAgent count, others are ignored"),
     opt(Id::PrintConfig, "G", &[], "", "show what the options mean and exit 0"),
     opt(Id::Port, "p", &[], "PORT", "ignored: the cluster knows its hosts' ports"),
-    opt(Id::Ignored, "xXqYaAkKCv1246", &[], "", "ignored"),
+    opt(Id::Ignored, "qkKCv1246", &[], "", "ignored"),
 ];
 
 /// Further options of ssh that `qsh` takes, because there they cannot mean anything else.

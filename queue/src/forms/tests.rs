@@ -73,6 +73,12 @@ fn meaning(line: &str) -> String {
             if let Some(t) = r.connect_timeout {
                 let _ = write!(s, " within={}", t.as_secs());
             }
+            if r.x11 {
+                s += " x11";
+            }
+            if r.agent {
+                s += " agent";
+            }
             for e in r.send_env.iter().chain(&r.set_env) {
                 let _ = write!(s, " env:{}", e.to_string_lossy());
             }
@@ -86,6 +92,37 @@ fn meaning(line: &str) -> String {
         },
         Ok(other) => format!("{other:?}"),
     }
+}
+
+#[test]
+fn forwarding() {
+    for (typed, means) in [
+        ("queue -- x", "launch x @+"),
+        ("queue -X -- x", "launch x @+ x11"),
+        ("queue -Y -h B -- x", "launch x @B x11"),
+        ("queue -A -X -- x", "launch x @+ x11 agent"),
+        ("queue -XA -a -- x", "launch x @+ x11"),
+        ("queue -x -X -- x", "launch x @+ x11"),
+        ("queue -Xx -- x", "launch x @+"),
+        ("queue -X h2", "rsh login @h2 x11"),
+        ("queue -A -t h2 ls", "rsh ls @h2 tty=Login agent"),
+        ("qsh -Y h2 xterm", "rsh xterm @h2 x11"),
+        ("qsh -AX -a -x h2", "rsh login @h2"),
+        (
+            "qsh -o ForwardX11=yes -oforwardagent=YES h2",
+            "rsh login @h2 x11 agent",
+        ),
+        ("qsh -XA -oForwardX11=no -oForwardAgent%no h2", "rsh login @h2"),
+        // ssh takes a socket's path here.
+        ("qsh -A -oForwardAgent=/tmp/socket h2", "rsh login @h2 agent"),
+        // Still a shell's options.
+        ("queue -x -c ls", "sh -x|-c|ls @+"),
+        ("queue -a ./script", "sh -a|./script @+"),
+    ] {
+        assert_eq!(meaning(typed), means, "{typed}");
+    }
+    assert!(meaning("queue -X hosts").contains("ambiguous"));
+    assert!(meaning("queue -b -X -- x").contains("-X leads to the caller"));
 }
 
 #[test]
@@ -289,7 +326,7 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue -p h2 vim", 125, "qsh -t h2"),
         ("queue -o h2 vim", 125, "qsh -t h2"),
         ("queue -t -- vim", 125, "qsh -t HOST"),
-        ("queue -x -i -- vim", 125, "qsh -x"),
+        ("queue -k -i -- vim", 125, "qsh -k"),
         ("queue -h B -o A=B h2", 125, "qsh -o"),
         ("queue -Z -- x", 125, "unknown option -Z"),
         ("queue -nZ h2", 125, "unknown option -Z in -nZ"),
@@ -325,7 +362,7 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue --mem 4X -- x", 125, "--mem: "),
         ("queue -R a> -- x", 125, "-R: "),
         ("queue explain make", 125, "`queue explain ... -- make ...`"),
-        ("queue explain -x -- make", 125, "does not know -x"),
+        ("queue explain -k -- make", 125, "does not know -k"),
         ("queue -n kill s123", 125, "qsh -n kill"),
         ("queue -n hosts", 125, "qsh -n hosts"),
         ("queue hosts uptime", 125, "qsh hosts"),

@@ -3,10 +3,12 @@
 //! Knows what each message means for the local process: the proxy rule. It never waits anywhere but in its
 //! `poll`, so a slow reader of one channel delays neither signals nor the other channel.
 
+mod forward;
 mod local;
 mod receive;
 mod sink;
 
+use crate::forward::Forwarding;
 use crate::input::Input;
 use crate::keyboard::Keyboard;
 use crate::launch::Session;
@@ -54,6 +56,7 @@ pub fn run(
     pty: Option<PtyFor>,
     inherited: Inherited,
     tee: Option<Tee>,
+    forwarding: Option<Forwarding>,
 ) -> Result<End, Failure> {
     let signals = Signals::catch(inherited).map_err(|e| Failure::own(format!("signals: {e}")))?;
     let keyboard = pty.is_some_and(|p| p.fds[0]) && facts.tty[0];
@@ -70,6 +73,7 @@ pub fn run(
         interrupted: false,
         sinks: [Sink::new(1, pty), Sink::new(2, pty)],
         tee,
+        forwarding,
         pty: pty.is_some(),
         size: terminal::size(),
         send_failed: false,
@@ -102,6 +106,8 @@ struct Relay {
     interrupted: bool,
     sinks: [Sink; 2],
     tee: Option<Tee>,
+    /// What of the session is forwarded to here.
+    forwarding: Option<Forwarding>,
     pty: bool,
     size: Option<Winsize>,
     /// Sending failed; what the peer said before is still worth reading.
@@ -116,10 +122,12 @@ struct Relay {
 
 impl Relay {
     fn run(&mut self) -> Result<End, Failure> {
+        let mut forwards = false;
         loop {
             if let Some(signal) = self.stopping.take() {
                 self.stop(signal);
             }
+            self.forward(forwards);
             self.flush();
             if let Some(end) = self.ended
                 && !self.sinks.iter().any(|s| s.output.is_waiting())
@@ -127,6 +135,7 @@ impl Relay {
                 return self.finish(end);
             }
             let ready = self.wait()?;
+            forwards = ready.forward;
             if ready.signal {
                 while let Some(r) = self.signals.read() {
                     if let Some(end) = self.on_signal(r) {
@@ -175,7 +184,7 @@ impl Relay {
             events: 0,
             revents: 0,
         };
-        let mut fds = [NONE; 5];
+        let mut fds = [NONE; 6];
         fds[0] = libc::pollfd {
             fd: self.signals.raw_fd(),
             events: libc::POLLIN,
@@ -204,7 +213,14 @@ impl Relay {
                 };
             }
         }
-        for (fd, sink) in fds[3..].iter_mut().zip(&self.sinks) {
+        if let Some(f) = &self.forwarding {
+            fds[5] = libc::pollfd {
+                fd: f.fd().as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+        }
+        for (fd, sink) in fds[3..5].iter_mut().zip(&self.sinks) {
             if sink.output.is_waiting() {
                 *fd = libc::pollfd {
                     fd: sink.output.raw_fd(),
@@ -236,6 +252,7 @@ impl Relay {
             network: fds[1].revents & !libc::POLLOUT != 0,
             input: r(2),
             output: [r(3), r(4)],
+            forward: r(5),
         })
     }
 }
@@ -246,4 +263,5 @@ struct Ready {
     network: bool,
     input: bool,
     output: [bool; 2],
+    forward: bool,
 }

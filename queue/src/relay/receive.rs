@@ -112,10 +112,10 @@ impl Relay {
                 });
                 self.stopping = None;
             }
+            from_session::Kind::Forward(m) => self.forwarded(m),
             from_session::Kind::Looked(_)
             | from_session::Kind::Detached(_)
-            | from_session::Kind::Attached(_)
-            | from_session::Kind::Forward(_) => {}
+            | from_session::Kind::Attached(_) => {}
             from_session::Kind::Notice(text) => {
                 say(&format!("{}: {text}", self.host), self.keys.is_raw());
             }

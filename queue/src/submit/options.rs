@@ -224,6 +224,12 @@ impl Batch {
                     f.spelled
                 )));
             }
+            Id::X11 | Id::Agent => {
+                return Err(Failure::own(format!(
+                    "{} leads to the caller, who need not be there when a batch job runs: without -b, -q waits for a host and forwards",
+                    f.spelled
+                )));
+            }
             Id::Later => return Err(crate::forms::later(f)),
             // A batch job reads nothing anyhow; the rest says how it is submitted.
             _ => {}
@@ -305,6 +311,8 @@ mod tests {
             ("-b --lease 1 -- x", "--lease: at least 10 s"),
             ("-b --time 60 --signal INT@60 -- x", "--signal: "),
             ("-b -p -- x", "-p asks for a terminal"),
+            ("-b -X -- x", "-X leads to the caller"),
+            ("-b -A -- x", "-A leads to the caller"),
             ("-b --mem 1Q -- x", "--mem: "),
             ("-b --priority high -- x", "--priority: `high`"),
             ("-b --checkpoint x -- x", "comes with migration"),

@@ -181,7 +181,7 @@ fn options_are_those_of_the_form() {
         (
             "queue -|",
             &["-h", "--host", "-b", "-t", "--json"][..],
-            &["--array", "-x", "--checkpoint"][..],
+            &["--array", "-k", "--checkpoint"][..],
         ),
         ("queue -b -|", &["--array", "--mail", "-h"], &["-t"]),
         ("queue -t -|", &["-l", "-T"], &["-h", "--cores"]),
@@ -192,7 +192,7 @@ fn options_are_those_of_the_form() {
         (
             "qsh -|",
             &["-l", "-o", "-G", "--tee", "--help"],
-            &["-h", "--cores", "-x", "-D"],
+            &["-h", "--cores", "-k", "-D"],
         ),
     ] {
         for o in with {
