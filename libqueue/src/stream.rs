@@ -221,13 +221,19 @@ impl Stream {
         self.kept.len() == 0
     }
 
+    /// Whether a peer can have this many bytes of ours. An honest one that says fewer than it has acknowledged said
+    /// so before, on a connection that it has given up since.
+    pub fn can_resume(&self, peer_received: u64) -> bool {
+        self.resumable && (self.kept.base()..=self.kept.given()).contains(&peer_received)
+    }
+
     /// A new connection takes the old one's place; the peer has this many bytes of ours. Nothing that still comes
     /// on the old one may be given to [`receive`](Self::receive).
     ///
     /// # Errors
-    /// The peer claims what cannot be.
+    /// The peer claims what cannot be ([`can_resume`](Self::can_resume)); then nothing has changed.
     pub fn resume(&mut self, peer_received: u64) -> Result<(), ProtocolError> {
-        if !self.resumable || peer_received < self.kept.base() || peer_received > self.kept.given() {
+        if !self.can_resume(peer_received) {
             return Err(ProtocolError::Malformed);
         }
         self.kept.acknowledged(peer_received);
@@ -533,5 +539,7 @@ impl Stream {
     }
 }
 
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,12 @@ impl Kept {
         self.end - self.base
     }
 
+    /// How much memory that takes.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.pieces.iter().chain(&self.spare).map(|p| p.buf.len()).sum()
+    }
+
     /// Room for one frame: at most `most` bytes, and not much fewer than that.
     pub(super) fn space(&mut self, most: usize) -> &mut [u8] {
         self.make_room(most.min(WORTHWHILE), most);
@@ -127,6 +133,10 @@ impl Kept {
 
     /// Notes that the transport took so much of [`outgoing`](Self::outgoing).
     pub(super) fn taken(&mut self, n: usize) {
+        if n == 0 {
+            // Behind the last byte there may be room for more.
+            return;
+        }
         while self.pieces.get(self.at.0).is_some_and(|p| self.at.1 >= p.end) {
             let next = self.at.0 + 1;
             self.at = (next, self.pieces.get(next).map_or(0, |p| p.start));
@@ -161,11 +171,6 @@ impl Kept {
         }
         if self.next < self.base {
             self.rewind(self.base);
-        } else if let Some(p) = self.pieces.front()
-            && self.at.0 == 0
-            && self.at.1 < p.start
-        {
-            self.at.1 = p.start;
         }
         // An emptied piece of unusual size is of no more use.
         if self.len() == 0 && self.pieces.front().is_some_and(|p| p.buf.len() != PIECE) {
