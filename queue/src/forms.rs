@@ -5,6 +5,7 @@ use crate::args::{End, Found, Parsed, parse};
 use crate::messages::Failure;
 use crate::need::Need;
 use crate::options::{BATCH, Id, VERB_NAMES};
+use crate::relay::escape;
 use crate::submit::options::Batch;
 use crate::verbs::inner::{self, Inner};
 use crate::verbs::log::{self, Log};
@@ -113,6 +114,8 @@ pub struct Run {
     pub no_stdin: bool,
     /// A file that gets the output as well.
     pub tee: Option<PathBuf>,
+    /// The character in front of words for us among the keys; `None`: there are no such words.
+    pub escape: Option<u8>,
     /// How long a host may take to accept the connection, if that was said.
     pub connect_timeout: Option<Duration>,
     /// Variables that go along in the rsh form besides the usual ones: names, where `*` and `?` are patterns.
@@ -272,8 +275,12 @@ fn queue(args: &[OsString]) -> Result<Command, Failure> {
 
 /// Options of the launch form that make sense in the rsh form as well, where they are no letters of ssh's.
 pub(crate) fn neutral(f: &Found) -> bool {
-    f.launch
-        .is_some_and(|o| matches!(o.id, Id::NoStdin | Id::Tee | Id::Json | Id::Help | Id::Version))
+    f.launch.is_some_and(|o| {
+        matches!(
+            o.id,
+            Id::NoStdin | Id::Tee | Id::Escape | Id::Json | Id::Help | Id::Version
+        )
+    })
 }
 
 fn needs_dashes(l: &Found, parsed: &Parsed<'_>) -> Failure {
@@ -491,6 +498,7 @@ struct Options {
     tty: Option<Tty>,
     no_stdin: bool,
     tee: Option<PathBuf>,
+    escape: Option<u8>,
     connect_timeout: Option<Duration>,
     send_env: Vec<OsString>,
     set_env: Vec<OsString>,
@@ -508,6 +516,7 @@ impl Options {
             tty: None,
             no_stdin: false,
             tee: None,
+            escape: Some(escape::DEFAULT),
             connect_timeout: None,
             send_env: Vec::new(),
             set_env: Vec::new(),
@@ -538,6 +547,7 @@ impl Options {
             tty: self.tty.unwrap_or(tty),
             no_stdin: self.no_stdin,
             tee: self.tee,
+            escape: self.escape,
             connect_timeout: self.connect_timeout,
             send_env: self.send_env,
             set_env: self.set_env,
@@ -588,6 +598,7 @@ fn launch_options(parsed: &Parsed<'_>) -> Result<Options, Failure> {
             id @ (Id::X11 | Id::NoX11 | Id::Agent | Id::NoAgent) => o.forward(id),
             Id::Login => o.login = text(&f.value, &f.spelled)?,
             Id::Tee => o.tee = Some(f.value.clone().into()),
+            Id::Escape => o.escape = escape_char(&f.value, &f.spelled)?,
             Id::Json => {
                 return Err(Failure::own(
                     "--json is for verbs, as in `queue hosts --json`, and for -b",
@@ -655,6 +666,7 @@ fn rsh_command(parsed: &Parsed<'_>, qsh: bool) -> Result<Command, Failure> {
             Id::PrintConfig => print_config = true,
             Id::SshOption => ssh_option(&f.value, &mut o)?,
             Id::Tee => o.tee = Some(f.value.clone().into()),
+            Id::Escape => o.escape = escape_char(&f.value, &f.spelled)?,
             Id::Port | Id::Ignored => {}
             Id::Refused => {
                 return Err(Failure::own(format!(
@@ -746,6 +758,7 @@ fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
                 _ => o.agent = on,
             }
         }
+        "escapechar" => o.escape = escape_char(rest, "-o EscapeChar")?,
         "stdinnull" => o.no_stdin |= word.eq_ignore_ascii_case("yes"),
         "sendenv" => o
             .send_env
@@ -762,6 +775,16 @@ fn ssh_option(value: &OsStr, o: &mut Options) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
+}
+
+/// The escape character.
+pub(crate) fn escape_char(value: &OsStr, spelled: &str) -> Result<Option<u8>, Failure> {
+    escape::parse(value.as_bytes()).ok_or_else(|| {
+        Failure::own(format!(
+            "{spelled}: `{}` is no escape character: one character, ^X for a control character, or none",
+            value.to_string_lossy()
+        ))
+    })
 }
 
 pub(crate) fn target(name: &OsStr, spelled: &str, named: fn(String) -> Target) -> Result<Target, Failure> {

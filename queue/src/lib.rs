@@ -69,6 +69,8 @@ pub fn main(args: &[OsString]) -> u8 {
     match result {
         Ok(End::Code(code)) => code,
         Ok(End::Signal(signal)) => signals::die_of(signal),
+        // Only who watches hears of this, and attaches anew.
+        Ok(End::Cut) => libqueue::exit::FAILED,
         Err(failure) => {
             signals::ignore_broken_pipes();
             if !failure.text.is_empty() {
@@ -131,7 +133,16 @@ fn run_session(run: &Run) -> Result<End, Failure> {
         Ok(launch)
     })?;
     let forwarding = wanted.start(&session);
-    relay::run(session, &facts, pty, inherited, tee, forwarding)
+    let setting = relay::Setting {
+        facts: &facts,
+        pty,
+        inherited,
+        tee,
+        escape: run.escape,
+        role: relay::Role::Start,
+        forwarding,
+    };
+    relay::run(session, setting)
 }
 
 /// Becomes `/bin/sh` with these arguments.

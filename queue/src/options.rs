@@ -22,6 +22,7 @@ pub enum Id {
     NoStdin,
     Login,
     Tee,
+    Escape,
     Cores,
     Mem,
     Gpus,
@@ -145,6 +146,7 @@ pub const LAUNCH: &[Opt] = &[
     opt(Id::Agent, "A", &[], "", "ssh there asks the ssh-agent here (default: -a)"),
     opt(Id::NoAgent, "a", &[], "", "it does not"),
     opt(Id::Tee, "", &["tee"], "FILE", "also write all output to FILE, which is emptied first"),
+    opt(Id::Escape, "", &["escape"], "CHAR", "`CHAR.` gives up, `CHARd` detaches; none: nothing does (~)"),
     opt(Id::Batch, "br", &["batch"], "", "a durable job: print its id and return (more below)"),
     opt(Id::Wait, "w", &["wait"], "", "a durable job, but stay: show its output, end as it ends"),
     opt(Id::Class, "d", &["class", "spooldir", "queuedir"], "NAME", "job class: now (default), or wait, which is -q"),
@@ -211,7 +213,8 @@ pub const RSH: &[Opt] = &[
 /// Further options of ssh that `qsh` takes, because there they cannot mean anything else.
 #[rustfmt::skip]
 pub const QSH: &[Opt] = &[
-    opt(Id::Ignored, "bBceEFiImPS", &[], "VALUE", "ignored, with its value"),
+    opt(Id::Escape, "e", &[], "CHAR", "as --escape: ^X for a control character, or none"),
+    opt(Id::Ignored, "bBcEFiImPS", &[], "VALUE", "ignored, with its value"),
     opt(Id::Ignored, "gMy", &[], "", "ignored"),
     opt(Id::Refused, "DJLORwWQ", &[], "VALUE", "refused: connections are not forwarded"),
     opt(Id::Refused, "fNV", &[], "", "refused"),

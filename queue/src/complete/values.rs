@@ -298,6 +298,7 @@ mod tests {
         "[SECONDS]",
         "NAME",
         "SIG[@DUR]",
+        "CHAR",
     ];
 
     #[test]

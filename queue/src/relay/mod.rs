@@ -3,9 +3,15 @@
 //! Knows what each message means for the local process: the proxy rule. It never waits anywhere but in its
 //! `poll`, so a slow reader of one channel delays neither signals nor the other channel.
 
+pub mod escape;
 mod forward;
 mod local;
+mod notice;
+mod outage;
 mod receive;
+mod resume;
+mod retry;
+mod screen;
 mod sink;
 
 use crate::forward::Forwarding;
@@ -18,24 +24,32 @@ use crate::signals::{Inherited, Signals};
 use crate::sys;
 use crate::tee::Tee;
 use crate::terminal::{self, Terminal};
+use escape::Escape;
 use libqueue::link::Link;
 use libqueue::stream::Channel;
 use libqueue::wire::Winsize;
 use nix::errno::Errno;
 use nix::libc;
+use resume::Resume;
+use screen::Screen;
 use sink::Sink;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 /// While we are in the background of our terminal: how often to see whether we still are. A shell's `fg` tells
 /// a running job nothing.
-const FOREGROUND_CHECK: i32 = 200;
+const FOREGROUND_CHECK: Duration = Duration::from_millis(200);
 /// How long to wait for the end of the command after our terminal went away.
 const HANGUP: Duration = Duration::from_secs(8);
 /// A receive that brought at least this much is followed by another one without asking `poll`.
 const PLENTY: usize = 16 * 1024;
 /// How many reads or receives may follow each other before the rest gets its turn.
 const ROUNDS: usize = 8;
+
+/// Descriptors that are polled always: signals, the network, the three standard ones, what is forwarded.
+const FDS: usize = 6;
+/// Keys that wait for a command that does not read.
+const TYPED_MAX: usize = 64 * 1024;
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,46 +58,92 @@ pub enum End {
     Code(u8),
     /// By this signal.
     Signal(i32),
+    /// Only for who watches: the connection broke, and another one can be made.
+    Cut,
+}
+
+/// How this process stands to the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has started it.
+    Start,
+    /// It has taken over a terminal of it.
+    Attach,
+    /// It only looks.
+    Watch,
+}
+
+/// What is as it is from the beginning.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// What our descriptors are.
+    pub facts: &'a Facts,
+    /// Which of the command's are its terminal.
+    pub pty: Option<PtyFor>,
+    /// Signals as they were.
+    pub inherited: Inherited,
+    /// A copy of the output.
+    pub tee: Option<Tee>,
+    /// The escape character.
+    pub escape: Option<u8>,
+    /// What we are to the command.
+    pub role: Role,
+    /// What is forwarded.
+    pub forwarding: Option<Forwarding>,
 }
 
 /// Runs the session to its end. The terminal is as before afterwards, however this returns.
 ///
 /// # Errors
 /// Nothing was run, the connection was lost, or output could not be written.
-pub fn run(
-    session: Session,
-    facts: &Facts,
-    pty: Option<PtyFor>,
-    inherited: Inherited,
-    tee: Option<Tee>,
-    forwarding: Option<Forwarding>,
-) -> Result<End, Failure> {
+pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
+    let Setting {
+        facts,
+        pty,
+        inherited,
+        role,
+        ..
+    } = setting;
     let signals = Signals::catch(inherited).map_err(|e| Failure::own(format!("signals: {e}")))?;
     let keyboard = pty.is_some_and(|p| p.fds[0]) && facts.tty[0];
     let mut relay = Relay {
         link: session.link,
         host: printable(&session.host),
+        role,
+        tty: facts.tty,
         signals,
         // The terminal on standard output shows what the remote one made of it, or plain lines.
         keys: Keyboard::new(
             keyboard.then(|| Terminal::new(pty.is_some_and(|p| p.fds[1]) && facts.tty[1])),
             facts.tty[0],
         ),
+        escape: keyboard.then(|| Escape::new(setting.escape)),
+        typed: Vec::new(),
         input: (!session.no_stdin).then(|| Input::new(facts.tty[0])),
         interrupted: false,
+        given: 0,
         sinks: [Sink::new(1, pty), Sink::new(2, pty)],
-        tee,
-        forwarding,
+        screen: Screen::default(),
+        spoiled: false,
+        helped: false,
+        tee: setting.tee,
+        forwarding: setting.forwarding,
         pty: pty.is_some(),
         size: terminal::size(),
         send_failed: false,
+        resume: None,
+        looked: None,
+        sent: None,
         ended: None,
         failed: None,
+        leaving: None,
         stopping: None,
         hangup: None,
+        fds: Vec::with_capacity(FDS),
     };
-    if session.way.is_some() {
+    if let Some(way) = session.way {
         relay.link.make_resumable();
+        relay.resume = Some(Resume::new(way, session.host));
     }
     relay
         .link
@@ -91,33 +151,72 @@ pub fn run(
         .map_err(|e| relay.lost(&e))?;
     let result = relay.run();
     relay.keys.give_back();
+    if relay.ended.is_none() {
+        relay.tidy();
+    }
+    let result = match relay.leaving.take() {
+        Some(leave) => {
+            if !leave.said.is_empty() {
+                relay.say(&leave.said);
+            }
+            leave.result
+        }
+        None => result,
+    };
     // The process ends now, and the kernel takes the rest back faster than we could give it.
     std::mem::forget(relay);
     result
 }
 
+/// We go before the command has ended.
+struct Leave {
+    /// What the user is told.
+    said: String,
+    result: Result<End, Failure>,
+}
+
 struct Relay {
     link: Link,
     host: String,
+    role: Role,
+    /// Which of our descriptors are a terminal.
+    tty: [bool; 3],
     signals: Signals,
     keys: Keyboard,
+    /// For keys that go to a terminal there.
+    escape: Option<Escape>,
+    /// Keys that wait for room.
+    typed: Vec<u8>,
     input: Option<Input>,
     /// A signal that would have ended us came before the command ran.
     interrupted: bool,
+    /// Signals that came while the user knew that nothing answers.
+    given: sys::Mask,
     sinks: [Sink; 2],
+    screen: Screen,
+    /// Something of ours was written over what a program shows.
+    spoiled: bool,
+    /// What escapes there are is on the screen.
+    helped: bool,
     tee: Option<Tee>,
-    /// What of the session is forwarded to here.
     forwarding: Option<Forwarding>,
     pty: bool,
     size: Option<Winsize>,
     /// Sending failed; what the peer said before is still worth reading.
     send_failed: bool,
+    resume: Option<Resume>,
+    /// When it was last looked whether the host still answers.
+    looked: Option<Instant>,
+    /// When something was sent of which it is not known that it arrived.
+    sent: Option<Instant>,
     ended: Option<End>,
     /// Something of ours failed on the way: the end is a failure whatever the command says.
     failed: Option<Failure>,
+    leaving: Option<Leave>,
     /// The command stopped: so shall we.
     stopping: Option<i32>,
     hangup: Option<Instant>,
+    fds: Vec<libc::pollfd>,
 }
 
 impl Relay {
@@ -127,8 +226,12 @@ impl Relay {
             if let Some(signal) = self.stopping.take() {
                 self.stop(signal);
             }
+            self.pass_typed();
             self.forward(forwards);
             self.flush();
+            if self.leaving.is_some() {
+                return Ok(End::Cut);
+            }
             if let Some(end) = self.ended
                 && !self.sinks.iter().any(|s| s.output.is_waiting())
             {
@@ -154,6 +257,7 @@ impl Relay {
             if ready.input {
                 self.read_input();
             }
+            self.attend()?;
         }
     }
 
@@ -174,86 +278,89 @@ impl Relay {
 
     fn flush(&mut self) {
         if !self.send_failed && self.link.backlog() > 0 {
+            self.sent.get_or_insert_with(Instant::now);
             self.send_failed = self.link.flush().is_err();
         }
     }
 
+    /// Whether standard input is wanted now.
+    fn wants_input(&self) -> bool {
+        self.keys.may_read()
+            && match &self.escape {
+                // Escapes are wanted even if the command does not read.
+                Some(_) => self.typed.len() < TYPED_MAX || self.is_silent(),
+                None => self.role != Role::Watch && !self.send_failed && self.link.room(Channel::Stdin) > 0,
+            }
+    }
+
     fn wait(&mut self) -> Result<Ready, Failure> {
-        const NONE: libc::pollfd = libc::pollfd {
-            fd: -1,
-            events: 0,
+        let mut fds = std::mem::take(&mut self.fds);
+        fds.clear();
+        let poll = |fd, events| libc::pollfd {
+            fd,
+            events,
             revents: 0,
         };
-        let mut fds = [NONE; 6];
-        fds[0] = libc::pollfd {
-            fd: self.signals.raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        fds.extend([poll(-1, libc::POLLIN); FDS]);
+        fds[0].fd = self.signals.raw_fd();
         if self.ended.is_none() {
             let out = if self.link.backlog() > 0 && !self.send_failed {
                 libc::POLLOUT
             } else {
                 0
             };
-            fds[1] = libc::pollfd {
-                fd: self.link.socket().map_or(-1, |s| s.as_raw_fd()),
-                events: libc::POLLIN | out,
-                revents: 0,
-            };
+            fds[1] = poll(
+                self.link.socket().map_or(-1, |s| s.as_raw_fd()),
+                libc::POLLIN | out,
+            );
             if let Some(input) = &self.input
-                && self.keys.may_read()
-                && !self.send_failed
-                && self.link.room(Channel::Stdin) > 0
+                && self.wants_input()
             {
-                fds[2] = libc::pollfd {
-                    fd: input.raw_fd(),
-                    events: libc::POLLIN,
-                    revents: 0,
-                };
+                fds[2].fd = input.raw_fd();
             }
-        }
-        if let Some(f) = &self.forwarding {
-            fds[5] = libc::pollfd {
-                fd: f.fd().as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
+            if let Some(f) = &self.forwarding {
+                fds[5].fd = f.fd().as_raw_fd();
+            }
+            if let Some(r) = &self.resume {
+                r.polled(&mut fds);
+            }
         }
         for (fd, sink) in fds[3..5].iter_mut().zip(&self.sinks) {
             if sink.output.is_waiting() {
-                *fd = libc::pollfd {
-                    fd: sink.output.raw_fd(),
-                    events: libc::POLLOUT,
-                    revents: 0,
-                };
+                *fd = poll(sink.output.raw_fd(), libc::POLLOUT);
             }
         }
+        let now = Instant::now();
         let away = self.keys.is_away() && self.ended.is_none();
-        let mut timeout = if away { FOREGROUND_CHECK } else { -1 };
-        if let Some(end) = self.hangup {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Failure::own(format!(
-                    "the terminal was closed; {} does not say whether the command has ended",
-                    self.host
-                )));
-            }
-            timeout = left.as_millis() as i32 + 1;
+        if self.hangup.is_some_and(|end| end <= now) {
+            return Err(Failure::own(format!(
+                "the terminal was closed; {} does not say whether the command has ended",
+                self.host
+            )));
         }
+        let due = [
+            away.then(|| now + FOREGROUND_CHECK),
+            self.hangup,
+            self.attend_at(now),
+        ];
+        let timeout = due.into_iter().flatten().min().map_or(-1, |t| {
+            i32::try_from(t.saturating_duration_since(now).as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
         match sys::poll(&mut fds, timeout) {
             Ok(0) if away => self.look_for_foreground(),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(Failure::own(format!("poll: {}", e.desc()))),
         }
         let r = |n: usize| fds[n].revents != 0;
-        Ok(Ready {
+        let ready = Ready {
             signal: r(0),
             network: fds[1].revents & !libc::POLLOUT != 0,
             input: r(2),
             output: [r(3), r(4)],
             forward: r(5),
-        })
+        };
+        self.fds = fds;
+        Ok(ready)
     }
 }
 

@@ -1,11 +1,11 @@
 //! From the link to the local descriptors, and what the session says. Knows what each message means for us.
 
 use super::sink::{broken, deliver};
-use super::{End, PLENTY, ROUNDS, Relay};
-use crate::messages::{Failure, Kind, link_reason, printable, say};
+use super::{End, Leave, PLENTY, ROUNDS, Relay, Role, notice};
+use crate::messages::{Failure, Kind, printable};
 use libqueue::link::LinkError;
 use libqueue::stream::{Channel, Event};
-use libqueue::wire::{FromSession, LaunchError, LaunchFailed, from_session};
+use libqueue::wire::{self, FromSession, LaunchError, LaunchFailed, from_session};
 use prost::Message as _;
 use std::io;
 
@@ -24,7 +24,8 @@ impl Relay {
         for _ in 0..ROUNDS {
             let mut batch = Batch::default();
             let (link, sinks, tee) = (&mut self.link, &mut self.sinks, &mut self.tee);
-            let (failed, keys) = (&mut self.failed, &mut self.keys);
+            let (failed, keys, screen) = (&mut self.failed, &mut self.keys, &mut self.screen);
+            let screen_too = [self.tty[1], self.tty[2]];
             let result = link.receive(|event| match event {
                 Event::Data(channel, data) => {
                     let n = usize::from(channel == Channel::Stderr);
@@ -33,6 +34,9 @@ impl Relay {
                     keys.start();
                     if let Some(t) = tee.as_mut() {
                         t.write(data, keys.is_raw());
+                    }
+                    if screen_too[n] {
+                        screen.see(data);
                     }
                     batch.written[n] += deliver(&mut sinks[n], n, data, failed);
                 }
@@ -59,8 +63,9 @@ impl Relay {
                 self.on_control(kind)?;
             }
             match result {
-                _ if self.ended.is_some() => return Ok(()),
-                Err(e) => return Err(self.lost(&e)),
+                _ if self.ended.is_some() || self.leaving.is_some() => return Ok(()),
+                Err(e) => return self.broken(&e),
+                // It has gone for good.
                 Ok(_) if self.link.is_peer_closed() => {
                     return Err(self.lost(&LinkError::Io(io::ErrorKind::UnexpectedEof.into())));
                 }
@@ -72,8 +77,8 @@ impl Relay {
     }
 
     pub(super) fn consumed(&mut self, channel: Channel, n: usize) {
-        if n > 0 && !self.send_failed {
-            self.send_failed = self.link.consumed(channel, n).is_err();
+        if n > 0 {
+            self.send_failed |= self.link.consumed(channel, n).is_err();
         }
     }
 
@@ -101,7 +106,12 @@ impl Relay {
 
     pub(super) fn on_control(&mut self, kind: from_session::Kind) -> Result<(), Failure> {
         match kind {
-            from_session::Kind::Started(_) => self.keys.start(),
+            from_session::Kind::Started(s) => {
+                self.keys.start();
+                if let Some(r) = &mut self.resume {
+                    r.set_grace(s.grace);
+                }
+            }
             from_session::Kind::Failed(f) => return Err(self.not_run(&f)),
             from_session::Kind::Stopped(signal) => self.stopping = Some(signal as i32),
             from_session::Kind::Continued(_) => self.stopping = None,
@@ -113,17 +123,39 @@ impl Relay {
                 self.stopping = None;
             }
             from_session::Kind::Forward(m) => self.forwarded(m),
-            from_session::Kind::Looked(_)
-            | from_session::Kind::Detached(_)
-            | from_session::Kind::Attached(_) => {}
+            from_session::Kind::Detached(d) => {
+                self.leaving = Some(Leave {
+                    said: notice::detached(&self.host, &d),
+                    result: Ok(End::Code(0)),
+                });
+            }
+            from_session::Kind::Attached(a) => self.attached(&a),
+            from_session::Kind::Looked(_) => {}
             from_session::Kind::Notice(text) => {
-                say(&format!("{}: {text}", self.host), self.keys.is_raw());
+                self.say(&format!("{}: {text}", self.host));
+                if std::mem::take(&mut self.spoiled) {
+                    self.redraw();
+                }
             }
         }
         Ok(())
     }
 
-    pub(super) fn not_run(&self, f: &LaunchFailed) -> Failure {
+    /// We are attached: from here on the keys are the command's.
+    fn attached(&mut self, a: &wire::Attached) {
+        self.keys.start();
+        if self.role == Role::Watch
+            && let (Some(theirs), Some(ours)) = (a.size, self.size)
+            && (theirs.cols > ours.cols || theirs.rows > ours.rows)
+        {
+            self.say(&format!(
+                "the window there has {} columns and {} lines, this one has fewer: not all of it can be seen",
+                theirs.cols, theirs.rows
+            ));
+        }
+    }
+
+    fn not_run(&self, f: &LaunchFailed) -> Failure {
         let kind = match f.code() {
             LaunchError::NotFound => Kind::NotFound,
             LaunchError::NotExecutable => Kind::NotExecutable,
@@ -133,13 +165,5 @@ impl Relay {
             kind,
             text: format!("{}: {}", self.host, printable(&f.text)),
         }
-    }
-
-    pub(super) fn lost(&self, e: &LinkError) -> Failure {
-        Failure::own(format!(
-            "connection to {} lost ({}): how the command ended is not known, what is left of it will be ended there",
-            self.host,
-            link_reason(e)
-        ))
     }
 }

@@ -456,6 +456,7 @@ fn session(
     s.tell(from_session::Kind::Started(wire::Started {
         pid: 1,
         tty: String::new(),
+        grace: 0,
     }));
     s.play(&launch);
     let _ = s.link.flush_all(LIMIT);

@@ -1,0 +1,87 @@
+//! What is told while the host does not answer, and when we leave before the command does. Pure: texts.
+
+use super::escape;
+use crate::messages::printable;
+use libqueue::wire::Detached;
+
+/// How a user can leave although nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// By this escape character and a dot.
+    Escape(u8),
+    /// By Ctrl-C, twice.
+    Interrupt,
+    /// There is no keyboard.
+    None,
+}
+
+/// The host does not answer.
+pub(super) fn silent(host: &str, exit: Exit) -> String {
+    match exit {
+        Exit::Escape(c) => format!("{host} does not answer; waiting, {}. to give up", escape::show(c)),
+        Exit::Interrupt => format!("{host} does not answer; waiting, Ctrl-C twice to give up"),
+        Exit::None => format!("{host} does not answer; waiting"),
+    }
+}
+
+/// It does again.
+pub(super) fn back(host: &str) -> String {
+    format!("{host} answers again")
+}
+
+/// Somebody has let us go.
+pub(super) fn detached(host: &str, d: &Detached) -> String {
+    let (id, by) = (printable(&d.session), printable(&d.by));
+    match (d.taken, by.as_str()) {
+        (true, by) => {
+            let by = if by.is_empty() { "somebody" } else { by };
+            format!("{by} took {id} on {host} over: 'queue attach {id}' takes it back")
+        }
+        (false, "") => format!("detached from {id} on {host}: 'queue attach {id}' comes back"),
+        (false, by) => format!("{by} detached {id} on {host}: 'queue attach {id}' comes back"),
+    }
+}
+
+/// The user has given up. `answers`: whether the host heard of it.
+pub(super) fn given_up(host: &str, answers: bool) -> String {
+    if answers {
+        format!("given up: what runs on {host} is ended there")
+    } else {
+        format!("given up: {host} does not answer; what runs there ends when it has waited long enough")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        assert_eq!(
+            silent("h2", Exit::Escape(b'~')),
+            "h2 does not answer; waiting, ~. to give up"
+        );
+        assert!(silent("h2", Exit::Escape(0x1d)).contains("waiting, ^]. to"));
+        assert!(silent("h2", Exit::Interrupt).contains("Ctrl-C twice"));
+        assert_eq!(silent("h2", Exit::None), "h2 does not answer; waiting");
+        assert_eq!(back("h2"), "h2 answers again");
+        let told = |by: &str, taken| {
+            let d = Detached {
+                session: "s1a2b3c4d".into(),
+                by: by.into(),
+                taken,
+            };
+            detached("h2", &d)
+        };
+        assert_eq!(
+            told("", false),
+            "detached from s1a2b3c4d on h2: 'queue attach s1a2b3c4d' comes back"
+        );
+        assert!(told("alice@h3", true).starts_with("alice@h3 took s1a2b3c4d on h2 over"));
+        assert!(told("", true).starts_with("somebody took"));
+        assert!(told("al\x1bice@h3", false).starts_with("al\\x1bice@h3 detached s1a2b3c4d"));
+        assert!(
+            given_up("h2", true).contains("is ended") && given_up("h2", false).contains("does not answer")
+        );
+    }
+}

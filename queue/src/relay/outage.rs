@@ -1,0 +1,188 @@
+//! What the relay does when its host does not answer: notices it, tells the user, goes on when it answers again, or
+//! gives up.
+
+use super::notice::{self, Exit};
+use super::resume::{News, Over, SILENT};
+use super::{End, Leave, Relay, Role};
+use crate::messages::{Failure, link_reason, printable, write_all};
+use libqueue::link::LinkError;
+use libqueue::link::silence::silence;
+use libqueue::wire::{Empty, to_session};
+use std::time::{Duration, Instant};
+
+/// How often to look whether the host still answers: while nothing is sent, and after something was.
+const LOOK: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(500)];
+/// Something that was sent so long ago has arrived, or the kernel has sent it again by now.
+const SETTLED: Duration = Duration::from_secs(1);
+/// An older host cannot resume: after so long it is lost.
+const HOPELESS: Duration = Duration::from_secs(60);
+
+impl Relay {
+    /// Whether nothing is heard of the host.
+    pub(super) fn is_silent(&self) -> bool {
+        self.resume.as_ref().is_some_and(super::Resume::is_needed)
+    }
+
+    /// Whether the user knows that.
+    pub(super) fn is_noticed(&self) -> bool {
+        self.resume.as_ref().is_some_and(super::Resume::is_noticed)
+    }
+
+    /// When [`attend`](Self::attend) is wanted, whatever comes.
+    pub(super) fn attend_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.ended.is_some() {
+            return None;
+        }
+        if let Some(due) = self.resume.as_ref().and_then(super::Resume::due) {
+            return Some(due);
+        }
+        let looked = *self.looked.get_or_insert(now);
+        Some(looked + LOOK[usize::from(self.sent.is_some())])
+    }
+
+    /// Looks after the connection.
+    pub(super) fn attend(&mut self) -> Result<(), Failure> {
+        if self.ended.is_some() || self.leaving.is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if !self.is_silent() {
+            if self
+                .looked
+                .is_some_and(|t| now < t + LOOK[usize::from(self.sent.is_some())])
+            {
+                return Ok(());
+            }
+            self.look(now)?;
+        }
+        let Some(resume) = &mut self.resume else {
+            return Ok(());
+        };
+        let noticed = resume.is_noticed();
+        let news = resume.step(&mut self.link, now);
+        if self.link.is_cut() {
+            // From now on everything is kept.
+            self.send_failed = false;
+        }
+        match news {
+            Ok(News::None) => {
+                if self.resume.as_mut().is_some_and(|r| r.notice(now)) {
+                    let exit = match &self.escape {
+                        Some(e) if self.keys.is_raw() => e.char().map_or(Exit::None, Exit::Escape),
+                        _ if self.tty.contains(&true) => Exit::Interrupt,
+                        _ => Exit::None,
+                    };
+                    self.say(&notice::silent(&self.host, exit));
+                }
+                Ok(())
+            }
+            Ok(News::Back) => {
+                self.answers(noticed);
+                Ok(())
+            }
+            Ok(News::Resumed) => {
+                self.answers(noticed);
+                self.receive()
+            }
+            Err(Over::Gone) => Err(self.lost_because("the session is over there")),
+            Err(Over::Silent(for_)) => Err(self.lost_because(&format!("no answer for {} s", for_.as_secs()))),
+            Err(Over::Protocol(e)) => Err(self.lost(&e)),
+        }
+    }
+
+    /// Asks the kernel whether the host still answers.
+    fn look(&mut self, now: Instant) -> Result<(), Failure> {
+        self.looked = Some(now);
+        let Some(socket) = self.link.socket() else {
+            return Ok(());
+        };
+        let Some(mut silent) = silence(socket) else {
+            self.sent.take_if(|t| now > *t + SETTLED);
+            return Ok(());
+        };
+        // What was heard last may be long ago, if there was nothing to be heard.
+        if let Some(sent) = self.sent {
+            silent = silent.min(now.saturating_duration_since(sent));
+        }
+        if silent < SILENT {
+            // Again when it is time.
+            self.sent.get_or_insert(now);
+            self.looked = Some(now + SILENT - silent - LOOK[1].min(SILENT - silent));
+            return Ok(());
+        }
+        match &mut self.resume {
+            Some(r) => r.begin(&self.link, now - silent, now),
+            None if silent >= HOPELESS => return Err(self.lost(&LinkError::Timeout)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The connection is of no use any more.
+    pub(super) fn broken(&mut self, why: &LinkError) -> Result<(), Failure> {
+        if self.role == Role::Watch {
+            self.leaving = Some(Leave {
+                said: String::new(),
+                result: Ok(End::Cut),
+            });
+            return Ok(());
+        }
+        match &mut self.resume {
+            Some(r) if !matches!(why, LinkError::Protocol(_)) => {
+                let now = Instant::now();
+                r.begin(&self.link, now, now);
+                self.link.cut();
+                self.send_failed = false;
+                Ok(())
+            }
+            _ => Err(self.lost(why)),
+        }
+    }
+
+    /// The host answers again.
+    fn answers(&mut self, noticed: bool) {
+        self.given = 0;
+        self.sent = None;
+        self.send_failed = false;
+        if noticed {
+            self.say(&notice::back(&self.host));
+        }
+        if std::mem::take(&mut self.spoiled) {
+            self.control(to_session::Kind::Redraw(Empty {}));
+        }
+    }
+
+    pub(super) fn lost(&self, e: &LinkError) -> Failure {
+        self.lost_because(&link_reason(e))
+    }
+
+    fn lost_because(&self, why: &str) -> Failure {
+        Failure::own(format!(
+            "connection to {} lost ({why}): how the command ended is not known, what is left of it will be ended there",
+            self.host
+        ))
+    }
+
+    /// Says something of ours, on a line of its own whatever is on the screen.
+    pub(super) fn say(&mut self, text: &str) {
+        let raw = self.keys.is_raw();
+        let mut line = String::new();
+        if self.tty[1] && self.tty[2] && !self.screen.is_at_start() {
+            line.push_str("\r\n");
+        }
+        line.push_str("queue: ");
+        line.push_str(&printable(text));
+        line.push_str(if raw { "\r\n" } else { "\n" });
+        self.spoiled |= self.tty[2] && self.screen.is_full();
+        self.screen.see(b"\n");
+        write_all(2, line.as_bytes());
+    }
+
+    /// Makes an ordinary screen of what a program leaves behind.
+    pub(super) fn tidy(&mut self) {
+        if self.pty && self.tty[1] {
+            write_all(1, &self.screen.leave());
+            self.screen = super::Screen::default();
+        }
+    }
+}
