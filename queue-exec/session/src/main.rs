@@ -15,6 +15,7 @@ mod monitor;
 mod pam;
 mod plan;
 mod pump;
+mod screen;
 mod serve;
 mod terminal;
 mod zygote;
@@ -116,7 +117,8 @@ fn refusal(text: &str) -> Vec<u8> {
     })
 }
 
-fn answer(a: &SessionAnswer) -> Vec<u8> {
+/// An answer as it goes on the connection in clear.
+pub(crate) fn answer(a: &SessionAnswer) -> Vec<u8> {
     let body = a.encode_to_vec();
     [&(body.len() as u16).to_be_bytes()[..], &body].concat()
 }

@@ -7,7 +7,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use queue_exec::cert::PublicKey;
 use queue_exec::client;
-use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, Seen, ToSession};
+use queue_exec::protocol::{AttachState, FromSession, PACKET_MAX, Reply, Request, Seen, ToSession};
 use queue_exec::ticket::Nonce;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -89,6 +89,7 @@ pub(crate) struct Monitor {
     retry_at: Instant,
     /// Sent again to a monitor that takes us back.
     ended: Option<bool>,
+    attached: AttachState,
 }
 
 impl Monitor {
@@ -100,6 +101,7 @@ impl Monitor {
             path,
             retry_at: Instant::now(),
             ended: None,
+            attached: AttachState::default(),
         }
     }
 
@@ -124,6 +126,19 @@ impl Monitor {
                 self.lost();
             }
         }
+    }
+
+    /// Says who is attached, if that has changed.
+    pub(crate) fn attached(&mut self, now: AttachState) {
+        if self.attached != now {
+            self.attached = now;
+            self.tell(&FromSession::State(now));
+        }
+    }
+
+    /// The session's number.
+    pub(crate) fn nonce(&self) -> Nonce {
+        self.nonce
     }
 
     fn lost(&mut self) {
@@ -186,6 +201,9 @@ impl Monitor {
         self.retry_at = Instant::now() + RETRY;
         if let Adopted::By(fd) = adopt(&self.path, self.nonce) {
             self.fd = Some(fd);
+            if self.attached != AttachState::default() {
+                self.tell(&FromSession::State(self.attached));
+            }
             if let Some(leave) = self.ended {
                 self.tell(&FromSession::Ended { leave });
             }

@@ -65,6 +65,11 @@ impl Source {
         self.fd.as_fd()
     }
 
+    /// Whether it is the terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Whether a read may bring something: the poll said so (which this forgets), or only the rest is read.
     pub(crate) fn is_due(&mut self) -> bool {
         std::mem::take(&mut self.ready) || self.rest.is_some()
@@ -82,8 +87,8 @@ impl Source {
         });
     }
 
-    /// Reads once and sends.
-    pub(crate) fn pump(&mut self, link: &mut Link) -> Result<Pumped, LinkError> {
+    /// Reads once and sends. What was read is added to `tap`, if others want it as well.
+    pub(crate) fn pump(&mut self, link: &mut Link, tap: Option<&mut Vec<u8>>) -> Result<Pumped, LinkError> {
         if self.rest == Some(0) {
             return Ok(Pumped::End);
         }
@@ -95,6 +100,9 @@ impl Source {
         match nix::unistd::read(&*self.fd, &mut space[..room]) {
             Ok(0) => Ok(Pumped::End),
             Ok(n) => {
+                if let Some(tap) = tap {
+                    tap.extend_from_slice(&space[..n]);
+                }
                 link.commit(self.channel, n)?;
                 if let Some(rest) = &mut self.rest {
                     *rest -= n;
@@ -128,6 +136,8 @@ pub(crate) struct Sink {
     grown: bool,
     pending: Vec<u8>,
     at: usize,
+    /// So much of what is pending came from somebody who has left.
+    disowned: usize,
     ended: bool,
 }
 
@@ -141,6 +151,7 @@ impl Sink {
             grown: false,
             pending: Vec::new(),
             at: 0,
+            disowned: 0,
             ended: false,
         }
     }
@@ -199,8 +210,26 @@ impl Sink {
         n
     }
 
-    /// Writes what waits; says how many bytes are gone.
+    /// Whoever sent what waits has left: it is written, and nobody is told.
+    pub(crate) fn disown(&mut self) {
+        self.disowned = self.pending.len() - self.at;
+        self.ended = false;
+    }
+
+    /// What waits, for another one.
+    pub(crate) fn into_pending(mut self) -> Vec<u8> {
+        self.pending.split_off(self.at)
+    }
+
+    /// Writes what waits; says how many bytes are gone of those whose sender is there.
     pub(crate) fn drain(&mut self) -> usize {
+        let gone = self.drain_all();
+        let nobody = gone.min(self.disowned);
+        self.disowned -= nobody;
+        gone - nobody
+    }
+
+    fn drain_all(&mut self) -> usize {
         let pending = std::mem::take(&mut self.pending);
         // A write that fails shuts the sink and forgets the place: what was told before must not be told again.
         let at = self.at;

@@ -41,6 +41,8 @@ pub(super) struct Client {
     /// It has no connection, and is waited for until then.
     away: Option<Instant>,
     linger: Option<Instant>,
+    /// The screen, as far as there was no credit for it yet.
+    showing: Vec<u8>,
     /// The poll said that there is something.
     pub(super) ready: bool,
 }
@@ -55,6 +57,7 @@ impl Client {
             told: false,
             away: None,
             linger: None,
+            showing: Vec::new(),
             ready: true,
         }
     }
@@ -116,6 +119,48 @@ impl Client {
         self.flush()
     }
 
+    /// It is not waited for much longer.
+    pub(super) fn linger(&mut self) {
+        self.linger = Some(Instant::now() + LINGER);
+    }
+
+    /// It is not waited for at all.
+    pub(super) fn dismiss(&mut self) {
+        self.told = true;
+        self.link.cut();
+        self.away = Some(Instant::now());
+    }
+
+    /// Shows the screen: as output, which goes on as there is credit.
+    ///
+    /// # Errors
+    /// The connection is of no use.
+    pub(super) fn show(&mut self, painted: &[u8]) -> Result<(), LinkError> {
+        self.showing.extend_from_slice(painted);
+        self.show_more()
+    }
+
+    /// Whether there is more of the screen to be shown, before any other output.
+    pub(super) fn is_showing(&self) -> bool {
+        !self.showing.is_empty()
+    }
+
+    fn show_more(&mut self) -> Result<(), LinkError> {
+        if self.showing.is_empty() {
+            return Ok(());
+        }
+        if self.link.stream().is_closed(Channel::Stdout) {
+            self.showing = Vec::new();
+            return Ok(());
+        }
+        let n = self.link.send(Channel::Stdout, &self.showing)?;
+        self.showing.drain(..n);
+        if self.showing.is_empty() {
+            self.showing = Vec::new();
+        }
+        Ok(())
+    }
+
     /// TLS's goodbye goes behind everything else.
     fn goodbye(&mut self) -> Result<(), LinkError> {
         if self.told && self.link.stream().outgoing().is_empty() {
@@ -129,6 +174,9 @@ impl Client {
     /// # Errors
     /// The connection is of no use.
     pub(super) fn flush(&mut self) -> Result<(), LinkError> {
+        if !self.told {
+            self.show_more()?;
+        }
         self.link.flush()?;
         if self.told {
             self.goodbye()?;
@@ -152,6 +200,11 @@ impl Client {
     pub(super) fn has_everything(&self) -> bool {
         let s = self.link.stream();
         self.told && (self.link.is_peer_closed() || (s.is_resumable() && s.is_all_acknowledged()))
+    }
+
+    /// Whether there is nothing more to be done for it.
+    pub(super) fn is_done(&self) -> bool {
+        self.has_everything() || self.link.is_peer_closed()
     }
 
     /// Its connection broke. One that can come back is waited for: a moment if its host has said that the connection

@@ -110,12 +110,16 @@ impl Session {
                 self.failed(code, errno as u32, &text);
             }
             FromInit::Stopped { signal } => {
+                self.stopped = signal as u32;
                 // What it wrote before it stopped is shown before the caller stops as well.
                 self.sources.iter_mut().for_each(|s| s.ready = true);
                 self.pump();
                 self.say(from_session::Kind::Stopped(signal as u32));
             }
-            FromInit::Continued => self.say(from_session::Kind::Continued(libqueue::wire::Empty {})),
+            FromInit::Continued => {
+                self.stopped = 0;
+                self.say(from_session::Kind::Continued(libqueue::wire::Empty {}));
+            }
             FromInit::Exited {
                 status,
                 cpu_us,

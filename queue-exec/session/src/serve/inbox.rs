@@ -33,6 +33,23 @@ impl Inbox {
         }
     }
 
+    /// Whoever said all that has left: what he typed still goes to the command, and that is all.
+    pub(super) fn forget(&mut self) {
+        self.sink.disown();
+        self.consumed = 0;
+        self.ended = false;
+        self.closed.clear();
+        self.controls.clear();
+    }
+
+    /// Somebody else takes over, and this is what he has said so far.
+    pub(super) fn take_over(&mut self, other: Self) {
+        self.forget();
+        self.consumed = self.sink.take(&other.sink.into_pending());
+        self.controls = other.controls;
+        self.ended = other.ended;
+    }
+
     /// Takes one event of the link.
     pub(crate) fn event(&mut self, e: Event<'_>) {
         match e {

@@ -1,9 +1,11 @@
 //! A session's life once it is the user's: one poll loop between the connection, the command's pipes or
 //! terminal, init and the monitor. Nothing in it blocks.
 
+mod attach;
 mod client;
 mod command;
 mod forward;
+mod guests;
 mod hangup;
 mod inbox;
 mod output;
@@ -18,11 +20,14 @@ use crate::child::Init;
 use crate::forward::Forwarding;
 use crate::monitor::{Monitor, News};
 use crate::pump::Source;
+use crate::screen::Screen;
+use attach::Arrival;
 use client::Client;
+use guests::Guest;
 use hangup::HangUp;
 use libqueue::link::Link;
 use libqueue::tls::KeyPair;
-use libqueue::wire::{Ended, FromSession, Launch, LaunchError, from_session};
+use libqueue::wire::{Ended, FromSession, Launch, LaunchError, Winsize, from_session};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message as _;
@@ -57,6 +62,25 @@ enum Command {
 pub(crate) struct Session {
     /// Whoever is attached; none: it has gone.
     client: Option<Client>,
+    /// Those beside it.
+    guests: Vec<Guest>,
+    /// Those who will be attached.
+    arrivals: Vec<Arrival>,
+    /// Its user detached it: nobody is waited for.
+    detached: bool,
+    /// How `queue attach` calls it.
+    name: String,
+    /// What its terminal shows.
+    screen: Option<Screen>,
+    /// Input comes from a keyboard.
+    keyboard: bool,
+    size: Option<Winsize>,
+    /// Output that was just sent, for those beside the client.
+    tap: Vec<u8>,
+    /// Signal that has stopped the command, or 0.
+    stopped: u32,
+    /// The last word, once it was said.
+    status: Option<from_session::Kind>,
     /// Connections that are to take a broken one's place.
     pending: Vec<Pending>,
     /// The session's own key for TLS.
@@ -115,6 +139,16 @@ impl Session {
     pub(crate) fn begin(b: Begin) -> Self {
         let mut s = Self {
             client: Some(Client::new(b.link, b.client_key)),
+            guests: Vec::new(),
+            arrivals: Vec::new(),
+            detached: false,
+            name: format!("s{}", queue_exec::codec::hex(&b.monitor.nonce()[..4])),
+            screen: None,
+            keyboard: false,
+            size: None,
+            tap: Vec::new(),
+            stopped: 0,
+            status: None,
             pending: Vec::new(),
             key: b.key,
             grace: b.grace,
@@ -177,6 +211,7 @@ impl Session {
         self.command == Command::Over
             && (self.tree_empty || (self.leave && self.hangup.is_none()))
             && self.client.is_none()
+            && self.guests.is_empty()
     }
 
     /// Sleeps until something happens, then does what is not the connection's.
@@ -187,6 +222,8 @@ impl Session {
             self.client.as_ref().and_then(Client::deadline),
             self.has_connection().then_some(self.listen_at),
             self.pending.iter().map(Pending::deadline).min(),
+            self.guests.iter().filter_map(|g| g.client.deadline()).min(),
+            self.arrivals.iter().filter_map(Arrival::deadline).min(),
             self.slow_start,
             self.monitor.retry_at(),
         ];
@@ -197,6 +234,16 @@ impl Session {
         let mut fds = Vec::with_capacity(8);
         if let Some((socket, events)) = self.client.as_ref().and_then(Client::poll) {
             fds.push((Who::Client, PollFd::new(socket, events)));
+        }
+        for (i, g) in self.guests.iter().enumerate() {
+            if let Some((socket, events)) = g.client.poll() {
+                fds.push((Who::Guest(i), PollFd::new(socket, events)));
+            }
+        }
+        for (i, a) in self.arrivals.iter().enumerate() {
+            if let Some((socket, events)) = a.poll() {
+                fds.push((Who::Arrival(i), PollFd::new(socket, events)));
+            }
         }
         for (i, p) in self.pending.iter().enumerate() {
             let (socket, events) = p.poll();
@@ -220,7 +267,16 @@ impl Session {
             fds.push((Who::Forward, PollFd::new(f.fd(), PollFlags::POLLIN)));
         }
         let (who, mut polls): (Vec<Who>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
-        match poll(&mut polls, timeout) {
+        // The screen has time until there is nothing else to do.
+        let work = self.screen.as_ref().is_some_and(Screen::has_work);
+        match poll(&mut polls, if work { PollTimeout::ZERO } else { timeout }) {
+            Ok(0) if work => {
+                drop(polls);
+                if let Some(s) = &mut self.screen {
+                    s.work();
+                }
+                return self.timers();
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             // Out of memory in the kernel: nothing better to do than to try again.
             Err(_) => return,
@@ -237,6 +293,8 @@ impl Session {
             match w {
                 Who::Source(i) => self.sources[*i].ready = true,
                 Who::Pending(i) => self.pending[*i].ready = true,
+                Who::Guest(i) => self.guests[*i].client.ready = true,
+                Who::Arrival(i) => self.arrivals[*i].ready = true,
                 Who::Client => {
                     if let Some(c) = &mut self.client {
                         c.ready = true;
@@ -251,7 +309,7 @@ impl Session {
                 Who::Monitor => self.hear_monitor(),
                 Who::Sink => self.drain_input(),
                 Who::Forward => self.forward(true),
-                Who::Client | Who::Source(_) | Who::Pending(_) => {}
+                Who::Client | Who::Source(_) | Who::Pending(_) | Who::Guest(_) | Who::Arrival(_) => {}
             }
         }
         self.timers();
@@ -273,21 +331,23 @@ impl Session {
         }
         self.check_client(now);
         self.check_pending(now);
+        self.check_arrivals(now);
         self.check_hangup(now);
     }
 
     fn hear_monitor(&mut self) {
         match self.monitor.read() {
             News::Connection(fd) => self.connection(fd),
-            News::Attach(fd, _) => drop(fd),
-            News::Detach(_) => {}
+            News::Attach(fd, who) => self.arrive(fd, who),
+            News::Detach(by) => self.detach(&by),
             News::Kill { by, signal } => self.kill(&by, signal),
             News::Seen(_) | News::Nothing => {}
         }
     }
 
     fn has_connection(&self) -> bool {
-        self.client.as_ref().is_some_and(|c| !c.link.is_cut())
+        let guests = self.guests.iter().map(|g| &g.client);
+        self.client.iter().chain(guests).any(|c| !c.link.is_cut())
     }
 
     /// Moves bytes between connections and command as far as they go.
@@ -302,6 +362,9 @@ impl Session {
             self.lost(&e);
         }
         self.part_if_done();
+        self.receive_arrivals();
+        self.serve_guests();
+        self.tell_state();
     }
 }
 
@@ -310,6 +373,8 @@ impl Session {
 enum Who {
     Client,
     Pending(usize),
+    Guest(usize),
+    Arrival(usize),
     Init,
     Monitor,
     Source(usize),

@@ -1,5 +1,6 @@
 //! From the command's pipes and terminal to the client. Knows sources and channels; must not know processes.
 
+use super::client::Client;
 use super::{Command, Session};
 use crate::pump::{Pumped, Source};
 use libqueue::stream::DATA_MAX;
@@ -9,9 +10,10 @@ use nix::errno::Errno;
 impl Session {
     /// Whether something may be read of a source: it goes somewhere, or nobody wants it.
     pub(super) fn may_read(&self, s: &Source) -> bool {
-        self.client
-            .as_ref()
-            .is_none_or(|c| c.link.room(s.channel) > 0 || c.link.stream().is_closed(s.channel))
+        self.client.as_ref().is_none_or(|c| {
+            let closed = c.link.stream().is_closed(s.channel);
+            closed || (c.link.room(s.channel) > 0 && !(s.is_terminal() && c.is_showing()))
+        })
     }
 
     /// Sends what the command has written, as far as there is room for it.
@@ -23,12 +25,18 @@ impl Session {
                 i += 1;
                 continue;
             }
+            let (channel, terminal) = (s.channel, s.is_terminal());
+            let tapped = (terminal && self.screen.is_some()) || !self.guests.is_empty();
+            let tap = &mut self.tap;
             let mut result = Ok(Pumped::Nothing);
             // A few reads a round: fair between the channels, and few polls a byte.
             for _ in 0..4 {
                 result = match &mut self.client {
-                    Some(c) if !c.link.stream().is_closed(s.channel) => s.pump(&mut c.link),
-                    _ => Ok(drop_output(s, &mut self.buf)),
+                    Some(c) if terminal && c.is_showing() => Ok(Pumped::Nothing),
+                    Some(c) if !c.link.stream().is_closed(channel) => {
+                        s.pump(&mut c.link, tapped.then_some(&mut *tap))
+                    }
+                    _ => Ok(drop_output(s, &mut self.buf, tapped.then_some(&mut *tap))),
                 };
                 if !matches!(result, Ok(Pumped::Some)) {
                     break;
@@ -36,9 +44,8 @@ impl Session {
             }
             // Once for what was read: the other end is woken up less often.
             let flushed = self.client.as_mut().map_or(Ok(()), |c| c.flush());
-            let end = matches!(result, Ok(Pumped::End));
-            if end {
-                let channel = self.sources.remove(i).channel;
+            if matches!(result, Ok(Pumped::End)) {
+                self.sources.remove(i);
                 if !self.sources.iter().any(|s| s.channel == channel)
                     && let Some(c) = &mut self.client
                 {
@@ -51,17 +58,21 @@ impl Session {
             if let Err(e) = result.map(|_| ()).and(flushed) {
                 self.lost(&e);
             }
+            // Only now: nobody who looks makes the client wait.
+            self.spread(channel, terminal);
         }
         self.report_if_drained();
     }
 
     pub(super) fn report_if_drained(&mut self) {
-        if !self.sources.is_empty() {
+        if !self.sources.is_empty() || self.client.as_ref().is_some_and(Client::is_showing) {
             return;
         }
         if let Command::Draining(ended) = &self.command {
             let ended = from_session::Kind::Ended(ended.clone());
             self.command = Command::Over;
+            self.status = Some(ended.clone());
+            self.last_word_to_guests(&ended);
             self.last_word(ended);
             if !self.leave && !self.tree_empty && self.hangup.is_none() {
                 self.hang_up();
@@ -70,12 +81,18 @@ impl Session {
     }
 }
 
-/// Reads and throws away: nobody wants it, but the command must not block on a terminal that nobody reads.
-fn drop_output(s: &Source, buf: &mut Vec<u8>) -> Pumped {
+/// Reads and throws away, except for those who look: nobody is attached, but the command must not block on a terminal that nobody reads.
+fn drop_output(s: &Source, buf: &mut Vec<u8>, tap: Option<&mut Vec<u8>>) -> Pumped {
     buf.resize(DATA_MAX, 0);
     match nix::unistd::read(s.fd(), buf) {
         Ok(0) => Pumped::End,
-        Ok(_) | Err(Errno::EINTR) => Pumped::Some,
+        Ok(n) => {
+            if let Some(tap) = tap {
+                tap.extend_from_slice(&buf[..n]);
+            }
+            Pumped::Some
+        }
+        Err(Errno::EINTR) => Pumped::Some,
         Err(Errno::EAGAIN) => Pumped::Nothing,
         Err(_) => Pumped::End,
     }

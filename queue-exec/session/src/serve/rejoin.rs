@@ -42,7 +42,9 @@ impl Pending {
 impl Session {
     /// Everybody who may come back.
     fn resumable(&mut self) -> impl Iterator<Item = &mut Client> {
-        self.client.iter_mut().filter(|c| c.link.stream().is_resumable())
+        let guests = self.guests.iter_mut().map(|g| &mut g.client);
+        let all = self.client.iter_mut().chain(guests);
+        all.filter(|c| c.link.stream().is_resumable())
     }
 
     /// Somebody connected and named this session.
@@ -94,7 +96,10 @@ impl Session {
                         .find(|c| c.key == key)
                         .map(|c| c.resume(joining, peer));
                     if fate == Some(Fate::Gone) {
-                        self.vanished();
+                        if self.client.as_ref().is_some_and(|c| c.key == key) {
+                            self.vanished();
+                        }
+                        self.guests.retain(|g| g.client.key != key);
                     }
                     return false;
                 }

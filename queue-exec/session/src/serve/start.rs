@@ -4,6 +4,7 @@ use super::{Launch, LaunchError, Refused, Session};
 use crate::account::Account;
 use crate::plan::{Here, spec};
 use crate::pump::{Source, pipe};
+use crate::screen::Screen;
 use crate::terminal;
 use libqueue::stream::Channel;
 use queue_init::ToInit;
@@ -40,7 +41,13 @@ impl Session {
             if pty.stdout || pty.stderr {
                 self.sources
                     .push(Source::new(Channel::Stdout, master.clone(), true));
+                let size = pty.size.unwrap_or_default();
+                self.size = Some(size);
+                if pty.stdout {
+                    self.screen = Some(Screen::new(size.rows, size.cols));
+                }
             }
+            self.keyboard = pty.stdin;
             if pty.stdin {
                 self.inbox.sink.connect(Some(master.clone()), Some(t.eof));
             }

@@ -3,7 +3,7 @@
 
 use super::client::{Client, Fate};
 use super::{Command, LISTEN, Session, from};
-use crate::terminal;
+use crate::screen::Whom;
 use libqueue::link::LinkError;
 use libqueue::wire::{LaunchError, LaunchFailed, from_session, to_session};
 use queue_exec::protocol;
@@ -67,11 +67,14 @@ impl Session {
         self.slow_start = None;
         self.sources.clear();
         self.inbox.sink.shut();
-        self.last_word(from_session::Kind::Failed(LaunchFailed {
+        let failed = from_session::Kind::Failed(LaunchFailed {
             code: code as i32,
             errno,
             text: protocol::printable(text),
-        }));
+        });
+        self.status = Some(failed.clone());
+        self.last_word_to_guests(&failed);
+        self.last_word(failed);
     }
 
     /// The connection is of no use any more.
@@ -108,7 +111,9 @@ impl Session {
         if self.client.as_ref().is_some_and(|c| c.is_overdue(now)) {
             self.vanished();
         }
-        if now < self.listen_at {
+        let listen = now >= self.listen_at;
+        self.check_guests(now, listen);
+        if !listen {
             return;
         }
         let silence = self.client.as_ref().and_then(Client::silence).unwrap_or_default();
@@ -122,18 +127,15 @@ impl Session {
     pub(super) fn control(&mut self, kind: to_session::Kind) {
         match kind {
             to_session::Kind::Signal(n) => self.signal(n),
-            to_session::Kind::Resize(size) => {
-                if let Some(m) = &self.master {
-                    terminal::resize(m, size);
-                }
-            }
+            to_session::Kind::Resize(size) => self.resize(size),
             to_session::Kind::Continue(_) => self.signal(libc::SIGCONT as u32),
             to_session::Kind::Hangup(_) => {
                 self.leave = false;
                 self.hang_up();
             }
             to_session::Kind::Forward(m) => self.forwarded(m),
-            to_session::Kind::Detach(_) | to_session::Kind::Redraw(_) => {}
+            to_session::Kind::Detach(_) => self.detach(""),
+            to_session::Kind::Redraw(_) => self.show_screen(Whom::Same),
         }
     }
 }

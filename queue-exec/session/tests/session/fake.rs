@@ -4,7 +4,7 @@ use libqueue::link::join::{Joining, Resume, Step};
 use libqueue::link::{Link, LinkError, wait};
 use libqueue::stream::{Channel, Event};
 use libqueue::tls::{KeyPair, Peer, client_config};
-use libqueue::wire::{Form, FromSession, Launch, SessionAnswer, ToSession, from_session, to_session};
+use libqueue::wire::{Attach, Form, FromSession, Launch, SessionAnswer, ToSession, from_session, to_session};
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use prost::Message as _;
@@ -89,6 +89,13 @@ pub(crate) fn passed_on(monitor: &OwnedFd) -> TcpStream {
     front
 }
 
+pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
+        .as_ref()
+        .try_into()
+        .unwrap()
+}
+
 /// Starts a session for a login; gives what the client has before TLS.
 pub(crate) fn claim(
     login: &str,
@@ -125,10 +132,7 @@ pub(crate) fn claim(
         ruser: own_name(),
         rhost: "h1".into(),
         host: "h2".into(),
-        request: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch)
-            .as_ref()
-            .try_into()
-            .unwrap(),
+        request: hash(launch),
         client_key: key.public(),
         grant: b"the grant".to_vec(),
         pam: false,
@@ -178,6 +182,31 @@ impl Run {
         self.front.rejoin(sock).expect("taken back");
     }
 
+    /// Somebody else's client, whom the monitor lets in.
+    pub(crate) fn attach(&self, by: &str, attach: &Attach) -> Front {
+        let (key, bytes) = (KeyPair::generate().unwrap(), attach.encode_to_vec());
+        let sock = self.let_in(by, &bytes, &key);
+        Front::new(sock, key, self.front.session_key, &bytes, attach.resume)
+    }
+
+    /// His connection, answered; he may send this request.
+    pub(crate) fn let_in(&self, by: &str, request: &[u8], key: &KeyPair) -> TcpStream {
+        let (mut sock, back) = connection();
+        let attach = protocol::ToSession::Attach {
+            by: by.into(),
+            request: hash(request),
+            client_key: key.public(),
+            grant: b"another grant".to_vec(),
+        };
+        client::send(self.monitor.as_fd(), &attach.encode(), Some(back.as_fd())).unwrap();
+        let answer = answer(&mut sock);
+        assert_eq!(
+            (answer.grant.as_slice(), answer.resume),
+            (&b"another grant"[..], true)
+        );
+        sock
+    }
+
     /// Waits for the status; gives it with the output.
     pub(crate) fn finish(mut self) -> (Option<u32>, Option<u32>, [Vec<u8>; 3]) {
         let status = self.front.status();
@@ -185,10 +214,13 @@ impl Run {
         self.front.link.flush_all(LIMIT).unwrap();
         let out = std::mem::take(&mut self.front.out);
         drop(self.front);
-        assert!(matches!(
-            packet(&self.monitor),
-            protocol::FromSession::Ended { .. }
-        ));
+        loop {
+            match packet(&self.monitor) {
+                protocol::FromSession::State(_) => {}
+                protocol::FromSession::Ended { .. } => break,
+                p => panic!("{p:?}"),
+            }
+        }
         assert!(self.child.wait().unwrap().success());
         (status.0, status.1, out)
     }
@@ -310,6 +342,30 @@ impl Front {
             wait(self.link.socket().unwrap(), events, end).unwrap_or_else(|e| panic!("{what}: {e}"));
             self.take()
                 .unwrap_or_else(|e| panic!("{what}: {e}; so far {:?}", self.said));
+        }
+    }
+
+    /// Everything that was printed so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out[1]).into_owned()
+    }
+
+    /// Waits until this was printed.
+    pub(crate) fn sees(&mut self, text: &str) {
+        self.until(text, |r| r.text().contains(text));
+    }
+
+    /// Waits until it is let go; says by whom, and whether he took over.
+    pub(crate) fn detached(&mut self) -> (String, bool) {
+        self.until("the end of the attachment", |r| {
+            matches!(r.said.last(), Some(from_session::Kind::Detached(_)))
+        });
+        match self.said.last() {
+            Some(from_session::Kind::Detached(d)) => {
+                assert_eq!(d.session, "s01010101");
+                (d.by.clone(), d.taken)
+            }
+            k => panic!("{k:?}"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The real session process and its init, with the test in the place of monitor and client.
 
+mod attach;
 mod fake;
 mod resume;
 
