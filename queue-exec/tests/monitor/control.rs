@@ -24,7 +24,7 @@ pub(crate) const ALL: &[Test] = &[
 ];
 
 /// Accounts as the tests want them.
-const ACCOUNTS: &str = "[ \"$1\" = --print-account ] || exit 2
+pub(crate) const ACCOUNTS: &str = "[ \"$1\" = --print-account ] || exit 2
 case $2 in
   alice) printf '2001\\nalice\\n.\\n' ;;
   bob) printf '2002\\nbob\\nwheel\\nusers\\n.\\n' ;;

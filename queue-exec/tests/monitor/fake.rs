@@ -4,7 +4,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use queue_exec::client;
 use queue_exec::codec::{Writer, hex};
 use queue_exec::layout::Layout;
-use queue_exec::protocol::{FromSession, PACKET_MAX, Reply, Request, ToRunner, ToSession};
+use queue_exec::protocol::{AttachState, FromSession, PACKET_MAX, Reply, Request, ToRunner, ToSession};
 use queue_exec::ticket::Nonce;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -188,9 +188,10 @@ enum Heard {
 /// Reads one packet of the monitor, and says on the connection what it was.
 fn hear(conn: &mut File, monitor: Option<&OwnedFd>) -> Heard {
     let mut packet = vec![0; PACKET_MAX];
-    let Some(Ok((n @ 1.., _))) = monitor.map(|m| client::receive(m.as_fd(), &mut packet)) else {
+    let Some(Ok((n @ 1.., fd))) = monitor.map(|m| client::receive(m.as_fd(), &mut packet)) else {
         return Heard::Gone;
     };
+    let fd = fd.map(File::from);
     match ToSession::decode(&packet[..n]) {
         Ok(ToSession::Kill { by, signal }) => {
             let _ = writeln!(conn, "kill {signal} {by}");
@@ -199,6 +200,30 @@ fn hear(conn: &mut File, monitor: Option<&OwnedFd>) -> Heard {
         Ok(ToSession::Seen { sessions }) => {
             let each = sessions.iter().map(|s| format!(" {} {}", hex(&s.nonce), s.pid));
             let _ = writeln!(conn, "seen{}", each.collect::<String>());
+            Heard::Other
+        }
+        // Further connections are told what they are for.
+        Ok(ToSession::Connection) => {
+            let _ = fd.map(|mut c| writeln!(c, "go on"));
+            Heard::Other
+        }
+        Ok(ToSession::Attach {
+            by,
+            request,
+            client_key,
+            grant,
+        }) => {
+            let words = format!("{by} {} {} {}", hex(&request), hex(&client_key), hex(&grant));
+            let _ = fd.map(|mut c| writeln!(c, "attach {words}"));
+            Heard::Other
+        }
+        Ok(ToSession::Detach { by }) => {
+            let _ = writeln!(conn, "detach {by}");
+            let state = AttachState {
+                detached: true,
+                watchers: 2,
+            };
+            tell(monitor, &FromSession::State(state));
             Heard::Other
         }
         _ => Heard::Other,
@@ -234,8 +259,9 @@ fn obey(conn: &mut File, monitor: Option<&OwnedFd>, stubborn: &mut bool) -> bool
         "look" => tell(monitor, &FromSession::Look),
         "running" => tell(monitor, &FromSession::Running),
         "kill tree" => tell(monitor, &FromSession::KillTree),
-        "become 1" => {
-            nix::unistd::setresuid(1.into(), 1.into(), 1.into()).unwrap();
+        become_uid if become_uid.starts_with("become ") => {
+            let uid: u32 = become_uid[7..].parse().unwrap();
+            nix::unistd::setresuid(uid.into(), uid.into(), uid.into()).unwrap();
             writeln!(conn, "became").unwrap();
         }
         "end" | "leave" => {

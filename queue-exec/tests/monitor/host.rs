@@ -223,15 +223,19 @@ impl Host {
 
     /// The same with a note of the daemon's.
     pub(crate) fn start_noted(&self, ticket: &[u8], source_cert: &[u8], note: &[u8]) -> (Reply, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(LIMIT)).unwrap();
-        let r = Request::Start {
+        self.connect(&Request::Start {
             note: note.to_vec(),
             ticket: ticket.to_vec(),
             source_cert: source_cert.to_vec(),
-        };
+        })
+    }
+
+    /// Brings a connection; what the monitor says, and our end.
+    pub(crate) fn connect(&self, r: &Request) -> (Reply, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(LIMIT)).unwrap();
         let reply = as_user(self.uid, || {
-            client::ask(self.dial().as_fd(), &r, Some(theirs.as_fd())).unwrap()
+            client::ask(self.dial().as_fd(), r, Some(theirs.as_fd())).unwrap()
         });
         (reply, ours)
     }

@@ -6,6 +6,7 @@ mod daemon;
 mod fake;
 mod host;
 mod jobs;
+mod rejoin;
 mod runner;
 mod tests;
 mod upgrade;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         .chain(control::ALL)
         .chain(jobs::ALL)
         .chain(upgrade::ALL)
+        .chain(rejoin::ALL)
     {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;

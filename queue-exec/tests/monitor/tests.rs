@@ -415,7 +415,7 @@ fn orphans() {
 }
 
 /// The next event that concerns a session.
-fn event(c: &OwnedFd) -> Reply {
+pub(crate) fn event(c: &OwnedFd) -> Reply {
     let mut buf = vec![0; PACKET_MAX];
     loop {
         let (n, _) = client::receive(c.as_fd(), &mut buf).unwrap();
