@@ -16,6 +16,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cert", trust::cert),
     ("config", text::config),
     ("expr", text::expr),
+    ("forward", session::forward),
     ("frame", messages::frame),
     ("gossip", messages::gossip),
     ("jobfile", text::jobfile),

@@ -1,6 +1,10 @@
-//! A session's stream: the same however it is cut, over one connection or over many.
+//! A session's stream: the same however it is cut, over one connection or over many. What is forwarded in it.
 
+use libqueue::forward::{self, DATA_MAX, Heard, MAX, Side, Table};
 use libqueue::stream::{Channel, Event, Role, Stream, WINDOW};
+use libqueue::wire::{Forward, Service};
+use prost::Message as _;
+use std::collections::BTreeMap;
 
 /// A session's stream means the same however the transport cuts it, and however often it breaks.
 pub fn stream(data: &[u8]) {
@@ -69,6 +73,7 @@ struct End {
     stream: Stream,
     sent: [Vec<u8>; 3],
     got: [Vec<u8>; 3],
+    checked: [usize; 3],
     unconsumed: [usize; 3],
     finished: [bool; 3],
     ended: [bool; 3],
@@ -100,6 +105,7 @@ impl End {
             stream,
             sent: Default::default(),
             got: Default::default(),
+            checked: [0; 3],
             unconsumed: [0; 3],
             finished: [false; 3],
             ended: [false; 3],
@@ -159,12 +165,14 @@ impl End {
     }
 
     /// What came is what the peer sent, from its beginning on.
-    fn check(&self, peer: &Self) {
+    fn check(&mut self, peer: &Self) {
         for c in Channel::ALL {
             let (got, sent) = (&self.got[c as usize], &peer.sent[c as usize]);
-            assert!(sent.starts_with(got), "{c:?}: bytes lost, doubled or changed");
+            let new = std::mem::replace(&mut self.checked[c as usize], got.len())..got.len();
+            let same = sent.get(new.clone()) == Some(&got[new]);
+            assert!(same, "{c:?}: bytes lost, doubled or changed");
             assert!(
-                !self.ended[c as usize] || got == sent && peer.finished[c as usize],
+                !self.ended[c as usize] || got.len() == sent.len() && peer.finished[c as usize],
                 "{c:?} ended early"
             );
         }
@@ -175,6 +183,9 @@ impl End {
         assert!(self.stream.kept() <= 10 * WINDOW + controls as u64 + others);
     }
 }
+
+/// Enough to fill a window three times, and not so much that a run takes long.
+const MOST: usize = 3 * WINDOW as usize;
 
 /// Two ends, played after the bytes: what they send, how much of it arrives, and when the connection breaks.
 fn pair(data: &[u8], resumable: bool) {
@@ -193,7 +204,7 @@ fn pair(data: &[u8], resumable: bool) {
         };
         let amount = usize::from(op[1] & 0x1f) << (op[1] >> 5) * 2;
         match op[0] & 0x0f {
-            0..=2 => this.send(channel, amount),
+            0..=2 if this.sent[channel as usize].len() < MOST => this.send(channel, amount),
             3 | 4 => {
                 let bytes = drain(&mut this.stream, amount);
                 other.way.extend(bytes);
@@ -225,7 +236,7 @@ fn pair(data: &[u8], resumable: bool) {
             13 if resumable && at > 20 => return garbage(this, &data[2 * at..]),
             _ => {}
         }
-        let [front, session] = &ends;
+        let [front, session] = &mut ends;
         front.check(session);
         session.check(front);
     }
@@ -276,12 +287,13 @@ fn finish(mut ends: [End; 2], resumable: bool) {
             break;
         }
     }
+    front.check(session);
+    session.check(front);
     for (this, peer) in [(&*front, &*session), (&*session, &*front)] {
-        this.check(peer);
         for c in Channel::ALL {
             let i = c as usize;
             assert!(
-                this.dropped[i] || this.got[i] == peer.sent[i],
+                this.dropped[i] || this.got[i].len() == peer.sent[i].len(),
                 "{c:?}: bytes are missing"
             );
             assert!(
@@ -291,4 +303,128 @@ fn finish(mut ends: [End; 2], resumable: bool) {
         }
         assert_eq!(this.heard, peer.said);
     }
+}
+
+/// Forwarded connections: messages of a peer that keeps to no rule, and two ends that do.
+pub fn forward(data: &[u8]) {
+    for side in [Side::Session, Side::Front] {
+        hostile(data, side);
+    }
+    honest(data);
+}
+
+/// Messages as they come. Nothing grows beyond its bounds.
+fn hostile(data: &[u8], side: Side) {
+    let mut t = Table::new(side);
+    if side == Side::Session {
+        (0..3).for_each(|_| _ = t.open(Service::X11));
+    }
+    let mut rest = data;
+    while let Ok(m) = Forward::decode_length_delimited(&mut rest) {
+        let id = m.id;
+        match t.receive(m) {
+            Heard::Opened(id, _) => assert!(side == Side::Front && t.service(id).is_some()),
+            Heard::News(id) => assert!(t.service(id).is_some()),
+            Heard::Over(id, bytes) => assert!(bytes.len() <= WINDOW_OF_ONE && t.service(id).is_none()),
+            Heard::Nothing => {}
+        }
+        assert!(t.len() <= MAX && t.waiting(id).len() <= WINDOW_OF_ONE && t.room(id) <= DATA_MAX);
+        // Now and then its owner does something.
+        match rest.first() {
+            Some(b) if b % 8 == 1 => t.written(id, usize::from(*b) * 100),
+            Some(b) if b % 8 == 2 => t.end(id),
+            Some(b) if b % 8 == 3 => t.close(id, "done"),
+            Some(b) if b % 8 == 4 => t.send(id, &vec![1; t.room(id)]),
+            _ => {}
+        }
+    }
+    while t.outgoing().is_some() {}
+    t.give_up("over");
+    assert!(t.ids().is_empty());
+}
+
+const WINDOW_OF_ONE: usize = forward::WINDOW as usize;
+
+/// What one end of a connection sent and what came of it at the other.
+#[derive(Default)]
+struct Pipe {
+    sent: Vec<u8>,
+    got: Vec<u8>,
+}
+
+/// Two ends, played after the bytes. What is written is what was sent, and both agree in the end.
+fn honest(data: &[u8]) {
+    let mut ends = [Table::new(Side::Session), Table::new(Side::Front)];
+    let mut pipes: [BTreeMap<u32, Pipe>; 2] = Default::default();
+    for op in data.chunks_exact(2).take(300) {
+        let i = usize::from(op[0] >> 7);
+        let id = u32::from(op[0] >> 4 & 7) + 1;
+        let amount = usize::from(op[1]) << (op[1] % 8);
+        let t = &mut ends[i];
+        match op[0] & 0x0f {
+            0 => _ = t.open(Service::Agent),
+            1..=4 => {
+                let pipe = pipes[i].entry(id).or_default();
+                let n = amount.min(t.room(id));
+                let bytes: Vec<u8> = (pipe.sent.len()..pipe.sent.len() + n)
+                    .map(|k| (k ^ k >> 8) as u8)
+                    .collect();
+                t.send(id, &bytes);
+                pipe.sent.extend(bytes);
+            }
+            5 | 6 => write(t, &mut pipes[1 - i], id, amount),
+            7 => t.end(id),
+            8 if op[1] == 0 => t.close(id, "enough"),
+            _ => _ = carry(&mut ends, &mut pipes, i, usize::from(op[1] % 16)),
+        }
+        for (from, t) in [(1, &ends[0]), (0, &ends[1])] {
+            for (id, p) in &pipes[from] {
+                let came = p.got.len() + t.waiting(*id).len();
+                assert!(came <= p.sent.len(), "{id}: more than was sent");
+                assert!(t.waiting(*id).len() <= WINDOW_OF_ONE);
+            }
+            assert!(t.len() <= MAX);
+        }
+    }
+    let mut quiet = false;
+    while !quiet {
+        quiet = true;
+        for i in 0..2 {
+            quiet &= carry(&mut ends, &mut pipes, i, usize::MAX) == 0;
+        }
+        for i in 0..2 {
+            for id in ends[i].ids() {
+                write(&mut ends[i], &mut pipes[1 - i], id, usize::MAX);
+            }
+        }
+    }
+    assert_eq!(ends[0].ids(), ends[1].ids());
+    for (i, end) in ends.iter().enumerate() {
+        for (id, p) in &pipes[1 - i] {
+            assert!(p.sent.starts_with(&p.got), "{id}: changed");
+            // One that is still open has lost nothing.
+            assert!(
+                end.service(*id).is_none() || p.sent.len() == p.got.len(),
+                "{id}: lost"
+            );
+        }
+    }
+}
+
+/// Messages arrive at the other end; says how many.
+fn carry(ends: &mut [Table; 2], pipes: &mut [BTreeMap<u32, Pipe>; 2], from: usize, most: usize) -> usize {
+    for n in 0..most {
+        let Some(m) = ends[from].outgoing() else { return n };
+        if let Heard::Over(id, rest) = ends[1 - from].receive(m) {
+            pipes[from].entry(id).or_default().got.extend(rest);
+        }
+    }
+    most
+}
+
+fn write(t: &mut Table, pipes: &mut BTreeMap<u32, Pipe>, id: u32, most: usize) {
+    let bytes = t.waiting(id);
+    let n = bytes.len().min(most);
+    pipes.entry(id).or_default().got.extend(&bytes[..n]);
+    t.written(id, n);
 }

@@ -303,6 +303,13 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("launch", "forward", forward.encode_to_vec()),
         ("launch", "ended", ended.encode_to_vec()),
         ("stream", "broken", broken()),
+        ("forward", "messages", forwarded()),
+        (
+            "forward",
+            "ends",
+            b"\x00\x00\x19\x05\x01\xff\x81\xfe\x19\x05\x99\x05\x05\x40\x85\x40\x07\x00\x99\x05\x87\x00"
+                .to_vec(),
+        ),
         ("stream", "to-session", to_session(&launch.encode_to_vec())),
         ("stream", "to-front", to_front(&ended.encode_to_vec())),
         ("monitor", "sign", sign.encode(1)),
@@ -420,4 +427,23 @@ fn broken() -> Vec<u8> {
         (0x0c, 0x00),
     ];
     ops.iter().flat_map(|(op, n)| [*op, *n]).collect()
+}
+
+/// One of each message about a forwarded connection.
+fn forwarded() -> Vec<u8> {
+    use wire::forward::Kind;
+    let mut v = Vec::new();
+    for (id, kind) in [
+        (1, Kind::Open(wire::Service::X11 as i32)),
+        (1, Kind::Data(b"l\0\x0b\0".to_vec())),
+        (2, Kind::Open(wire::Service::Agent as i32)),
+        (1, Kind::Credit(5)),
+        (1, Kind::Eof(wire::Empty {})),
+        (2, Kind::Close("no agent".into())),
+        (1, Kind::Data(vec![1])),
+    ] {
+        let m = wire::Forward { id, kind: Some(kind) };
+        v.extend(m.encode_length_delimited_to_vec());
+    }
+    v
 }
