@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(super) const BACK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a client that cannot come back may take to read its last word.
 const LINGER: Duration = Duration::from_secs(10);
+/// The same for one who is not attached.
+const LINGER_GUEST: Duration = Duration::from_secs(2);
 /// Bytes that are kept for a client that does not read, or is away: what the credit of its channels allows, and
 /// control messages.
 const KEPT_MAX: u64 = CONTROL_BACKLOG + 3 * WINDOW;
@@ -119,9 +121,9 @@ impl Client {
         self.flush()
     }
 
-    /// It is not waited for much longer.
+    /// It is not waited for much longer: nobody depends on what it reads.
     pub(super) fn linger(&mut self) {
-        self.linger = Some(Instant::now() + LINGER);
+        self.linger.get_or_insert(Instant::now() + LINGER_GUEST);
     }
 
     /// It is not waited for at all.

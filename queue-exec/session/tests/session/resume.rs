@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use prost::Message as _;
 use queue_exec::client;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 fn resumable(script: &str) -> Launch {
@@ -326,4 +326,99 @@ fn resident(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+/// The client's host neither sends nor answers any more, as far as this connection goes.
+fn silence(front: &Front) {
+    let drop_all = libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let mut filter = [drop_all];
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: valid pointers with their lengths.
+    let done = unsafe {
+        libc::setsockopt(
+            front.link.socket().unwrap().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(done, 0);
+}
+
+/// A host that does not answer is waited for as long as grace, and not longer.
+#[test]
+fn a_silent_client_is_waited_for_until_grace_is_over() {
+    let grace = Duration::from_secs(3);
+    let mut r = Run::start_with(&resumable("sleep 1000 & echo $!; wait"), 3);
+    r.until("a pid", |r| r.out[1].ends_with(b"\n"));
+    let start = Instant::now();
+    silence(&r);
+    let Run {
+        front,
+        mut child,
+        monitor,
+    } = r;
+    assert!(child.wait().unwrap().success());
+    let took = start.elapsed();
+    assert!(took > grace - Duration::from_millis(500), "{took:?}");
+    assert!(took < grace + Duration::from_secs(4), "{took:?}");
+    drop((front, monitor));
+}
+
+/// The old connection is neither open nor closed when the new one comes.
+#[test]
+fn a_new_connection_replaces_a_silent_one() {
+    let mut r = Run::start(&resumable("cat; exit 8"));
+    r.input(b"one\n");
+    r.until("one", |r| r.out[1] == b"one\n");
+    let mut said = b"one\n".to_vec();
+    for i in 0..20 {
+        silence(&r);
+        let line = format!("line {i}\n");
+        said.extend_from_slice(line.as_bytes());
+        // On its way there, or not: what comes back does not arrive.
+        r.link.send(Channel::Stdin, line.as_bytes()).unwrap();
+        let _ = r.link.flush();
+        r.rejoin();
+        r.until("the line", |r| r.out[1] == said);
+    }
+    r.link.send_eof(Channel::Stdin).unwrap();
+    r.link.flush_all(LIMIT).unwrap();
+    assert_eq!(r.finish().0, Some(8));
+}
+
+/// Its last word is heard, and nobody lingers, also where the client still sends in bulk.
+#[test]
+fn a_command_that_does_not_read_ends_at_once() {
+    let mut r = Run::start(&resumable("read x; exit 11"));
+    let bulk = vec![b'\n'; 1 << 20];
+    let start = Instant::now();
+    let mut sent = 0;
+    while !matches!(r.said.last(), Some(from_session::Kind::Ended(_))) {
+        sent += r.link.send(Channel::Stdin, &bulk).unwrap();
+        let _ = r.link.flush();
+        wait(
+            r.link.socket().unwrap(),
+            PollFlags::POLLIN,
+            Instant::now() + LIMIT,
+        )
+        .unwrap();
+        r.take().unwrap();
+    }
+    assert!(sent > 0);
+    assert_eq!(r.finish().0, Some(11));
+    assert!(
+        start.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        start.elapsed()
+    );
 }
