@@ -64,9 +64,10 @@ def session(command):
         print(f'memory {name} rss_MiB={rss / 1024:.2f} '
               f'pss_MiB={pss / 1024:.2f} private_MiB={private / 1024:.2f}')
 
-if sys.argv[1:2] == ['idle']:
-    idle(float(sys.argv[2]))
-elif sys.argv[1:2] == ['session']:
-    session(int(sys.argv[2]))
-else:
-    sys.exit(__doc__)
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['idle']:
+        idle(float(sys.argv[2]))
+    elif sys.argv[1:2] == ['session']:
+        session(int(sys.argv[2]))
+    else:
+        sys.exit(__doc__)

@@ -48,9 +48,10 @@ run echo bench/echo.sh -n $keys -r $rounds local ssh queue
 run throughput bench/throughput.sh -b $bytes -r $rounds ssh ssh-gcm rsh queue \
   "queue-unkept+=env QUEUE_RESUME=0 queue -h h2 --"
 run resume bench/resume.sh -n $rounds ${quick:+-s 3}
+run idle bench/idle.sh ${quick:+-n 50 -l 40 -s 5}
 run place bench/place.sh -n $((n / 2)) -s $cut
 {
   echo
   printf '%s, %d cores, Linux %s, %s; PAM off in Queue\n' "$(date -u +%F)" "$(nproc)" "$(uname -r)" "$(ssh -V 2>&1)"
-  python3 bench/table.py "$out"/{footprint,launch,echo,throughput,resume,place}.txt
+  python3 bench/table.py "$out"/{footprint,launch,echo,throughput,resume,idle,place}.txt
 } | tee "$out/table.txt"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""table.py FILE...   the figures of launch.sh, echo.sh, throughput.sh, footprint.sh and place.sh beside what must be reached"""
+"""table.py FILE...   the figures of launch.sh, echo.sh, throughput.sh, footprint.sh, idle.sh and place.sh beside what must be reached"""
 import statistics, sys
 
 rows = []
 for path in sys.argv[1:]:
     for line in open(path):
         words = line.split()
-        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory', 'place', 'resume') and len(words) > 2:
+        if words[:1] and words[0] in ('launch', 'echo', 'throughput', 'idle', 'memory', 'place', 'resume', 'held') and len(words) > 2:
             rows.append((words[0], words[1], dict(w.split('=', 1) for w in words[2:] if '=' in w)))
 
 def get(kind, name, key, **where):
@@ -59,6 +59,12 @@ absolute('the same with sessions kept ready', max(waiting, default=None), 'MiB',
 for key in ('pss_MiB', 'rss_MiB'):
     v = [get('memory', n, key) for n in ('session', 'init')]
     absolute('memory of a session with its init', sum(v) if None not in v else None, 'MiB', 3, key[:3].capitalize())
+
+alone = [x for x in (get('held', w, 'p50_ms') for w in ('alone', 'alone-again')) if x]
+ratio('launch p50 beside 1,000 idle sessions', get('held', 'with', 'p50_ms'), 'ms', 'without', max(alone, default=None), 1.10)
+v = [get('held', n, 'pss_MiB') for n in ('session', 'init')]
+absolute('memory of each of those with its init', sum(v) if None not in v else None, 'MiB', 0.6, 'Pss')
+absolute('CPU of all of those and of the daemons', get('held', 'host', 'all_cpu_pct'), '%', 1)
 
 for name, limit in (('idle', 15), ('loads', 20), ('cores', 20), ('power', 20)):
     weights = {d['weights'] for k, w, d in rows if (k, w, d.get('case')) == ('place', 'shares', name)}
