@@ -96,11 +96,7 @@ impl vt100::Callbacks for Modes {
             }
             (None, 'h' | 'l') if first(0) == Some(4) => self.insert = c == 'h',
             (Some(b'>'), 'm') if first(0) == Some(4) => self.other_keys = first(1).unwrap_or(0),
-            (Some(b'>'), 'u') => {
-                if self.keys.len() < KEYS_MAX {
-                    self.keys.push(first(0).unwrap_or(0));
-                }
-            }
+            (Some(b'>'), 'u') if self.keys.len() < KEYS_MAX => self.keys.push(first(0).unwrap_or(0)),
             (Some(b'<'), 'u') => {
                 let n = usize::from(first(0).unwrap_or(1).max(1));
                 self.keys.truncate(self.keys.len().saturating_sub(n));
