@@ -136,7 +136,7 @@ pub struct SessionAnswer {
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
     /// What is asked.
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20")]
     pub kind: Option<request::Kind>,
 }
 
@@ -182,6 +182,10 @@ pub mod request {
         /// Which host leads the batch jobs? Answered by `Placed`.
         #[prost(message, tag = "10")]
         Leader(super::Empty),
+        /// The program at its path is to take the daemon's place (root; in a single-user install its owner). The
+        /// connection ends with the program that runs; `Error`: it goes on.
+        #[prost(message, tag = "20")]
+        Upgrade(super::Empty),
     }
 }
 
@@ -473,6 +477,12 @@ pub struct Status {
     /// Fingerprint of the authority.
     #[prost(bytes = "vec", tag = "6")]
     pub fingerprint: Vec<u8>,
+    /// Random, made when it was started.
+    #[prost(bytes = "vec", tag = "20")]
+    pub boot: Vec<u8>,
+    /// Where its program was started from.
+    #[prost(string, tag = "21")]
+    pub program: String,
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub config: Config,
     /// Where that was read.
     pub config_file: PathBuf,
+    /// Where this program was started from.
+    pub program: PathBuf,
     /// Who we are.
     pub identity: Identity,
     /// Checks certificates.
@@ -74,6 +76,7 @@ impl Context {
             layout,
             config,
             config_file,
+            program: PathBuf::new(),
             identity,
             verifier,
             boot,
@@ -87,6 +90,13 @@ impl Context {
     #[must_use]
     pub(crate) fn with_config_file(mut self, file: PathBuf) -> Self {
         self.config_file = file;
+        self
+    }
+
+    /// The same, started from there.
+    #[must_use]
+    pub(crate) fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
         self
     }
 

@@ -537,7 +537,10 @@ impl Task {
             let config = libqueue::config::Config::load(&old.config_file)?;
             let identity = Identity::load(&old.layout)?;
             let new = Context::new(old.layout.clone(), config, identity, old.boot, Some(old.port))?;
-            anyhow::Ok(new.with_config_file(old.config_file.clone()))
+            anyhow::Ok(
+                new.with_config_file(old.config_file.clone())
+                    .with_program(old.program.clone()),
+            )
         };
         let new = Arc::new(read().map_err(|e| format!("{e:#}"))?);
         let same = new.identity.own.is_same(&old.identity.own)

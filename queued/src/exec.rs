@@ -174,6 +174,12 @@ impl Exec {
         &self.meter
     }
 
+    /// Process id of the queue-exec that we started.
+    pub(crate) fn child(&self) -> Option<i32> {
+        let spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        spawner.as_ref().and_then(Spawner::pid)
+    }
+
     /// Ends the queue-exec that we started, unless sessions need it.
     pub(crate) fn end(&self) {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).len();

@@ -16,6 +16,7 @@ pub mod command;
 mod context;
 mod control;
 mod discover;
+mod door;
 mod driver;
 mod engine;
 mod errand;
@@ -33,17 +34,18 @@ mod rejoin;
 mod renew;
 mod spawn;
 mod store;
+mod takeover;
 mod usage;
 mod verify;
 
 use anyhow::Context as _;
 use context::Context;
+use door::{Door, Porter, Visitor};
 use driver::{Driver, Event, Ready};
 use exec::Exec;
 use spawn::Spawner;
 use std::io::Write as _;
-use std::net::{TcpListener, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,17 +55,35 @@ use tokio::time::timeout;
 /// How long members are given to read that we go.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Runs the daemon on these sockets until it is told to end.
+/// Why the daemon does not run any more.
+enum End {
+    /// It was told to end.
+    Stopped,
+    /// Another program is to take its place: what it needs, and who wants it.
+    Upgrade(Box<takeover::Left>, UnixStream),
+}
+
+/// Runs the daemon on these sockets until it is told to end, or to make room.
 async fn run(
     context: Arc<Context>,
-    tcp: Vec<TcpListener>,
-    udp: Vec<UdpSocket>,
-    local: UnixListener,
+    sockets: &takeover::Sockets,
+    before: takeover::Before,
     spawner: Option<Spawner>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<End> {
+    let takeover::Sockets { tcp, udp, local } = sockets.again().context("cannot listen")?;
+    let takeover::Before { up, visitors } = before;
+    let (mut locals, mut remotes) = (Vec::new(), Vec::new());
+    for v in visitors {
+        match v {
+            Visitor::Local(s, said) => locals.push((tokio::net::UnixStream::from_std(s)?, said)),
+            Visitor::Remote(s) => remotes.push(tokio::net::TcpStream::from_std(s)?),
+        }
+    }
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    takeover::signals(true);
+    let (mut porter, door) = Porter::new();
     let ready = Ready::new(context.clone());
     let driver = ready.driver();
     let jobs = batch::Ready::new();
@@ -80,19 +100,34 @@ async fn run(
             exec: exec.clone(),
             batch: batch.clone(),
             askers: askers.clone(),
+            door: door.clone(),
         };
-        tokio::spawn(listen::serve(s, rooms));
+        tokio::spawn(listen::serve(s, std::mem::take(&mut remotes), rooms));
     }
     tokio::spawn(renew::keep(driver.clone(), exec.clone()));
     let local = tokio::net::UnixListener::from_std(local).context("cannot listen")?;
-    tokio::spawn(handler::serve(local, driver.clone(), exec.clone(), batch));
-
-    {
-        let (driver, exec) = (driver.clone(), exec.clone());
-        tokio::spawn(async move {
-            exec.ready().await;
+    let rooms = handler::Rooms {
+        driver: driver.clone(),
+        exec: exec.clone(),
+        batch: batch.clone(),
+        door: door.clone(),
+    };
+    match up {
+        None => {
+            porter.open();
+            tokio::spawn(handler::serve(local, locals, rooms));
+            let (driver, exec) = (driver.clone(), exec.clone());
+            tokio::spawn(async move {
+                exec.ready().await;
+                announce(&driver.context());
+            });
+        }
+        Some(up) => {
+            door::learn(&driver, &exec, &batch, &up).await;
+            porter.open();
+            tokio::spawn(handler::serve(local, locals, rooms));
             announce(&driver.context());
-        });
+        }
     }
     let (lan_stop, stop) = oneshot::channel();
     let lan = tokio::spawn(discover::announce(driver.contexts(), stop));
@@ -101,12 +136,38 @@ async fn run(
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&driver).await,
+            by = porter.wanted() => {
+                let left = make_room(&porter, &door, &driver, &exec, &batch).await;
+                return Ok(End::Upgrade(Box::new(left), by));
+            }
         }
     }
     drop(lan_stop);
     end(&driver, &exec).await;
     let _ = timeout(GOODBYE, lan).await;
-    Ok(())
+    Ok(End::Stopped)
+}
+
+/// Brings what was begun to its end. Members are not told that we go: we are back before they miss us.
+async fn make_room(
+    porter: &Porter,
+    door: &Door,
+    driver: &Driver,
+    exec: &Exec,
+    batch: &batch::Batch,
+) -> takeover::Left {
+    tracing::info!("another program takes over");
+    notify::reloading();
+    let up = door::up(driver).await;
+    let visitors = porter.shut(door).await;
+    batch.stop().await;
+    takeover::Left {
+        before: takeover::Before {
+            up: Some(up),
+            visitors,
+        },
+        child: exec.child(),
+    }
 }
 
 /// Usable from now on: says so to whoever started us.
@@ -123,7 +184,7 @@ fn announce(c: &Context) {
 }
 
 async fn reload(driver: &Driver) {
-    notify::tell("RELOADING=1\n");
+    notify::reloading();
     let (tx, rx) = oneshot::channel();
     driver.send(Event::Reload(tx)).await;
     match rx.await {

@@ -3,6 +3,7 @@
 //! connections. Knows no users and no placement.
 
 use crate::batch::{Batch, ask, link};
+use crate::door::{Door, Visitor};
 use crate::driver::{Driver, Event};
 use crate::engine::types::Input;
 use crate::exec::{self, Exec, Gone};
@@ -143,18 +144,30 @@ pub(crate) struct Rooms {
     pub batch: Batch,
     /// Places for those who wait for answers about jobs.
     pub askers: Arc<Semaphore>,
+    /// Ours.
+    pub door: Door,
 }
 
-/// Serves one listening socket, for ever.
-pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
+/// Serves one listening socket, and before it those who came to the program before this one, until the door is shut.
+pub(crate) async fn serve(listener: TcpListener, before: Vec<TcpStream>, rooms: Rooms) {
     let room = Arc::new(Semaphore::new(UNKNOWN));
     let unknown = Arc::new(Unknown::default());
+    let mut before = before.into_iter();
     loop {
         // When all places are taken the kernel's queue holds the rest.
         let Ok(place) = room.clone().acquire_owned().await else {
             return;
         };
-        let (stream, from) = match listener.accept().await {
+        let waited = before.next().and_then(|s| s.peer_addr().ok().map(|a| (s, a)));
+        let accepted = match waited {
+            Some(r) => Ok(r),
+            None => tokio::select! {
+                biased;
+                () = rooms.door.shut() => return,
+                r = listener.accept() => r,
+            },
+        };
+        let (stream, from) = match accepted {
             Ok(r) => r,
             Err(e) => {
                 // Out of descriptors, or a connection that was gone already.
@@ -173,11 +186,23 @@ pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
             exec,
             batch,
             askers,
+            door,
         } = rooms.clone();
         tokio::spawn(async move {
+            let Some(stream) = speaks(stream, &door).await else {
+                return;
+            };
+            let mut inside = Some(door.enter());
             let Some((stream, kind, body)) = preamble(stream, from).await else {
                 return;
             };
+            if kind == KIND_MEMBER || kind == KIND_WORK {
+                // They come back.
+                inside = None;
+            }
+            if kind != KIND_MEMBER {
+                door.open().await;
+            }
             match kind {
                 KIND_SESSION => {
                     drop(guest);
@@ -212,7 +237,11 @@ pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
                     link::serve(stream, from, &driver, &batch, || drop((guest, place))).await;
                 }
                 KIND_JOBS => {
-                    let proved = || drop((guest, place));
+                    let inside = inside.take();
+                    let proved = |waits: bool| {
+                        drop((guest, place));
+                        inside.filter(|_| !waits)
+                    };
                     ask::serve(stream, from, &driver, &exec, &batch, &askers, proved).await;
                 }
                 _ => {
@@ -222,6 +251,21 @@ pub(crate) async fn serve(listener: TcpListener, rooms: Rooms) {
             }
         });
     }
+}
+
+/// Waits until somebody who came says something, or is left for the next program.
+async fn speaks(stream: TcpStream, door: &Door) -> Option<TcpStream> {
+    let spoken = tokio::select! {
+        biased;
+        r = timeout(PREAMBLE, stream.readable()) => r.is_ok_and(|r| r.is_ok()),
+        () = door.shut() => {
+            if let Ok(s) = stream.into_std() {
+                door.leave(Visitor::Remote(s));
+            }
+            return None;
+        }
+    };
+    spoken.then_some(stream)
 }
 
 /// Reads the preamble; `None` if it is none of ours.

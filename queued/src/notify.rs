@@ -1,5 +1,6 @@
 //! Tells the service manager how we are, as `sd_notify(3)` does; nothing where there is none.
 
+use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,6 +11,13 @@ pub(crate) fn tell(state: &str) {
     if let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|n| !n.is_empty()) {
         let _ = send(&name, state);
     }
+}
+
+/// Not usable for a moment: `READY=1` follows.
+pub(crate) fn reloading() {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    let usec = now.map_or(0, |t| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000);
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\n"));
 }
 
 fn send(name: &OsStr, state: &str) -> std::io::Result<()> {

@@ -2,6 +2,9 @@
 //! process group of its own, and left running when `queued` ends: sessions depend on it, not on `queued`.
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use queue_exec::client;
 use queue_exec::layout::Layout;
 use queue_exec::protocol::{Reply, Request};
@@ -15,12 +18,45 @@ const START: Duration = Duration::from_secs(10);
 /// At least so long between two starts.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// One that we started.
+#[derive(Debug)]
+enum Started {
+    /// As this program.
+    Here(Child),
+    /// As the program that this one took over from.
+    Before(Pid),
+}
+
+impl Started {
+    fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Here(c) => i32::try_from(c.id()).ok().map(Pid::from_raw),
+            Self::Before(pid) => Some(*pid),
+        }
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Here(c) => match c.try_wait() {
+                Ok(s) => s.map(|s| s.to_string()),
+                Err(e) => Some(e.to_string()),
+            },
+            Self::Before(pid) => match waitpid(*pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => None,
+                Ok(s) => Some(format!("{s:?}")),
+                Err(e) => Some(e.to_string()),
+            },
+        }
+    }
+}
+
 /// Starts queue-exec.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     layout: Layout,
     program: PathBuf,
-    child: Option<Child>,
+    child: Option<Started>,
     last: Option<Instant>,
 }
 
@@ -70,6 +106,18 @@ impl Spawner {
         })
     }
 
+    /// The same, with one that the program before this one started.
+    #[must_use]
+    pub(crate) fn having(mut self, pid: i32) -> Self {
+        self.child = Some(Started::Before(Pid::from_raw(pid)));
+        self
+    }
+
+    /// Process id of the one that we started.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.child.as_ref().and_then(Started::pid).map(Pid::as_raw)
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -92,7 +140,7 @@ impl Spawner {
         let child = c
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        self.child = Some(child);
+        self.child = Some(Started::Here(child));
         self.last = Some(Instant::now());
         Ok(())
     }
@@ -105,7 +153,7 @@ impl Spawner {
         let until = Instant::now() + START;
         while !answers(&self.layout) {
             if let Some(c) = &mut self.child
-                && let Some(status) = c.try_wait()?
+                && let Some(status) = c.ended()
             {
                 bail!(
                     "{} ended at once ({status}): its message is above",
@@ -127,7 +175,7 @@ impl Spawner {
     /// Starts it again if the one that we started has ended. A root install cannot: we are no longer root.
     pub(crate) fn again(&mut self) {
         let ended = match &mut self.child {
-            Some(c) => matches!(c.try_wait(), Ok(Some(_)) | Err(_)),
+            Some(c) => c.ended().is_some(),
             None => true,
         };
         if self.layout.root || !ended || self.last.is_some_and(|t| t.elapsed() < AGAIN) {
@@ -145,11 +193,10 @@ impl Spawner {
             return;
         }
         if let Some(c) = &mut self.child
-            && let Ok(pid) = i32::try_from(c.id())
-            && matches!(c.try_wait(), Ok(None))
+            && let Some(pid) = c.pid()
+            && c.ended().is_none()
         {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ = kill(pid, Signal::SIGTERM);
         }
     }
 }

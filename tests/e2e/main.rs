@@ -14,6 +14,7 @@ mod programs;
 mod seeing;
 mod survive;
 mod terminal;
+mod upgrade;
 mod world;
 
 use std::io::{self, Write};
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     ] {
         trials.extend(topic(&more));
     }
-    for topic in [batch::trials, survive::trials] {
+    for topic in [batch::trials, survive::trials, upgrade::trials] {
         trials.extend(topic(&jobs));
     }
     trials.extend(mail::trials());

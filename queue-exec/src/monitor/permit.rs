@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_user_gets_his_word_signed_and_nothing_else() {
-        use Kind::{Admit, Adopt, Attach, Connect, Control, Deliver, End, Forget, Install, Lease, Reload};
         use Kind::{About, Renew, Revoke, Run, Sign, Start, Upgrade, Vouch, Warrant, Watch};
+        use Kind::{Admit, Adopt, Attach, Connect, Control, Deliver, End, Forget, Install, Lease, Reload};
         for k in [
             Sign, Start, Admit, Revoke, Watch, Reload, Adopt, Control, Renew, Install, Warrant, Run, End,
             Lease, Forget, Vouch, Deliver, Connect, Attach, About, Upgrade,

@@ -170,7 +170,10 @@ impl Monitor {
         self.pool.failures = 0;
         self.pool.retry_at = None;
         match self.parked.starts.pop_front() {
-            Some(start) => self.hand_over(id, start),
+            Some(start) => {
+                self.park(start.conn, false);
+                self.hand_over(id, start);
+            }
             None if self.hire_for_first(id) => {}
             None => self.pool.warm.push_back(id),
         }
@@ -193,7 +196,7 @@ impl Monitor {
     /// We are told to stop: who waits to be claimed ends now. Claimed sessions and jobs live on, and
     /// find the next monitor.
     pub(super) fn end_unclaimed(&mut self) {
-        self.end_zygote();
+        self.end_zygote_for_good();
         let unclaimed = self.sessions.extract_if(|_, s| match &s.phase {
             Phase::Live { .. } => false,
             Phase::Runner(r) => !r.is_busy(),

@@ -1,6 +1,6 @@
-//! Another program takes this one's place: same process, the socket and its clients kept. Sessions come back by
-//! themselves, as to a monitor that was started again; whoever asks meanwhile waits in the socket. Knows what has to be
-//! over before, and what goes along; nothing about versions.
+//! Another program takes this one's place: same process; the socket, its clients and the sessions' channels kept.
+//! Sessions are found by their records, as by a monitor that was started again, and notice nothing; whoever asks
+//! meanwhile waits in the socket. Knows what has to be over before, and what goes along; nothing about versions.
 
 use super::Monitor;
 use super::cleanup::Task;
@@ -9,13 +9,13 @@ use super::events::{Source, Timer};
 use super::jobs::Work;
 use super::log::log;
 use super::notify;
-use super::sessions::Phase;
+use super::sessions::{Phase, Session};
 use super::tree;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use queue_exec::codec::{Malformed, Reader, Writer};
-use queue_exec::protocol::{About, JobReply, Refusal, Reply};
+use queue_exec::codec::{Malformed, Reader, Writer, hex};
+use queue_exec::protocol::{About, AttachState, JobReply, PACKET_MAX, Refusal, Reply};
 use queue_exec::takeover::{self, Inherited};
 use queue_exec::ticket::Nonce;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -55,6 +55,8 @@ pub(super) struct Served {
     conns: Vec<(OwnedFd, bool)>,
     /// Sessions that its watchers know.
     live: Vec<Nonce>,
+    /// Sessions with their channels, and what is not in their records.
+    sessions: Vec<(Nonce, OwnedFd, Vec<u8>)>,
 }
 
 impl Left {
@@ -80,11 +82,24 @@ impl Left {
         for _ in 0..r.u32()? {
             live.push(r.fixed()?);
         }
+        let mut sessions = Vec::new();
+        for _ in 0..r.u32()? {
+            let (nonce, number) = (r.fixed()?, r.u32()?);
+            let state = r.bytes(PACKET_MAX)?.to_vec();
+            if let Some(fd) = inherited.take(number) {
+                sessions.push((nonce, fd, state));
+            }
+        }
+        let served = Served {
+            conns,
+            live,
+            sessions,
+        };
         Ok(Self {
             lock,
             listener,
             nofile,
-            served: Served { conns, live },
+            served,
         })
     }
 
@@ -192,8 +207,8 @@ impl Monitor {
         let Some(u) = self.upgrade.take() else { return };
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
         let usec = now.map_or(0, |t| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000);
-        let state = format!("RELOADING=1\nMONOTONIC_USEC={usec}\n");
-        let _ = notify::systemd(self.notify.as_deref(), &state);
+        let reloading = format!("RELOADING=1\nMONOTONIC_USEC={usec}\n");
+        let _ = notify::systemd(self.notify.as_deref(), &reloading);
         self.end_unclaimed();
         log!("{} takes over", self.own.display());
         let mut fds = vec![self.lock.as_fd(), self.listener.as_fd()];
@@ -220,6 +235,19 @@ impl Monitor {
         for nonce in &live {
             note.fixed(nonce);
         }
+        let channels: Vec<(&Session, &OwnedFd)> = self
+            .sessions
+            .values()
+            .filter_map(|s| s.channel.as_ref().map(|c| (s, c)))
+            .filter(|(s, _)| s.phase.about().is_some())
+            .collect();
+        note.u32(channels.len() as u32);
+        for (s, channel) in channels {
+            let nonce = s.phase.about().map_or([0; 16], |a| a.nonce);
+            note.fixed(&nonce).u32(channel.as_raw_fd().unsigned_abs());
+            note.bytes(&state(s));
+            fds.push(channel.as_fd());
+        }
         let e = takeover::hand_over(&self.own, &fds, &note.finish());
         log!("{e}: the program that runs goes on");
         let _ = notify::systemd(self.notify.as_deref(), "READY=1\n");
@@ -237,7 +265,11 @@ impl Monitor {
 
     /// Takes the clients over, and then what runs; tells who watches what has ended meanwhile.
     pub(super) fn take_over(&mut self, served: Served) {
-        let Served { conns, live } = served;
+        let Served {
+            conns,
+            live,
+            sessions,
+        } = served;
         let mut watching = Vec::new();
         for (fd, watches) in conns {
             let Ok(peer) = self.roles.of(fd.as_fd()) else {
@@ -253,6 +285,9 @@ impl Monitor {
             }
         }
         self.recover();
+        for (nonce, channel, state) in sessions {
+            self.reconnect(&nonce, channel, &state);
+        }
         let is_live = |nonce: &Nonce| {
             self.sessions.values().any(|s| match &s.phase {
                 Phase::Live { about, .. } => about.nonce == *nonce,
@@ -273,6 +308,30 @@ impl Monitor {
         self.strays_timer();
     }
 
+    /// A session of the program before has its channel again.
+    fn reconnect(&mut self, nonce: &Nonce, channel: OwnedFd, state: &[u8]) {
+        let mut all = self.sessions.iter();
+        let is_it = |s: &Session| s.channel.is_none() && s.phase.about().is_some_and(|a| a.nonce == *nonce);
+        let Some(id) = all.find(|(_, s)| is_it(s)).map(|(id, _)| *id) else {
+            return;
+        };
+        if self.events.add(channel.as_fd(), Source::Channel(id)).is_err() {
+            // It comes back by itself.
+            return;
+        }
+        let Some(s) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        s.channel = Some(channel);
+        s.deadline = None;
+        match restore(s, state) {
+            Ok(Some(left)) => self.set_deadline(id, left),
+            Ok(None) => {}
+            Err(e) => log!("session {}: {e}", hex(nonce)),
+        }
+        self.arm_runner(id);
+    }
+
     /// Collects what the program before has started and nobody else waits for.
     pub(super) fn strays_timer(&mut self) {
         self.strays.retain(|pid| {
@@ -283,4 +342,40 @@ impl Monitor {
             self.events.after(STRAYS, Timer::Strays);
         }
     }
+}
+
+const STATE: &[u8] = b"session 1\0";
+
+/// What a session's record does not say, because a monitor that was started again would be told it.
+fn state(s: &Session) -> Vec<u8> {
+    let mut w = Writer::new(STATE);
+    let left = s.deadline.map_or(0, |d| {
+        d.saturating_duration_since(Instant::now()).as_millis() as u64 + 1
+    });
+    w.u64(left);
+    w.bytes(s.unwanted.as_deref().unwrap_or_default().as_bytes());
+    let attached = s.phase.about().map(|a| a.attached).unwrap_or_default();
+    w.u8(u8::from(attached.detached)).u32(attached.watchers);
+    if let Phase::Runner(r) = &s.phase {
+        r.write(&mut w);
+    }
+    w.finish()
+}
+
+/// Reads that; how long the session has left for what it is to do.
+fn restore(s: &mut Session, state: &[u8]) -> Result<Option<Duration>, Malformed> {
+    let mut r = Reader::new(state, STATE, "state of a session")?;
+    let left = r.u64()?;
+    let by = r.text(PACKET_MAX)?;
+    s.unwanted = Some(by).filter(|b| !b.is_empty());
+    let attached = AttachState {
+        detached: r.u8()? != 0,
+        watchers: r.u32()?,
+    };
+    match &mut s.phase {
+        Phase::Live { about, .. } => about.attached = attached,
+        Phase::Runner(runner) => runner.read(&mut r)?,
+        Phase::Starting | Phase::Warm { .. } => {}
+    }
+    Ok((left > 0).then(|| Duration::from_millis(left)))
 }

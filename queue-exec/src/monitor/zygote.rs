@@ -153,6 +153,14 @@ impl Monitor {
         }
     }
 
+    /// Ends it, and forgets what it was asked for.
+    pub(super) fn end_zygote_for_good(&mut self) {
+        self.end_zygote();
+        for p in std::mem::take(&mut self.zygote.pending) {
+            p.cgroup.map(|c| c.remove());
+        }
+    }
+
     /// Ends it.
     pub(super) fn end_zygote(&mut self) {
         if let Some(z) = &self.zygote.process {

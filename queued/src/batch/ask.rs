@@ -3,13 +3,14 @@
 
 use super::{Batch, Input, link};
 use crate::control::code_of;
+use crate::door::Inside;
 use crate::driver::{Driver, Event};
 use crate::engine::jobs::types::Asker;
 use crate::exec::{self, Exec, Gone};
 use crate::mesh;
 use libqueue::frame;
 use libqueue::tls::peer_key;
-use libqueue::wire::job::{JobAsk, JobReply, Query, job_reply};
+use libqueue::wire::job::{JobAsk, JobReply, Query, job_reply, query};
 use libqueue::wire::{Error, ErrorCode, Placed};
 use prost::Message as _;
 use queue_exec::protocol::{JobReply as ExecReply, JobRequest, Reply, Request};
@@ -46,7 +47,8 @@ pub(crate) fn places() -> Arc<Semaphore> {
 
 type Refused = (ErrorCode, String);
 
-/// Serves one. `proved` is called once it is known who asks.
+/// Serves one. `proved` is called once it is known who asks, with whether he waits for what is yet to happen; what it
+/// returns is kept until he is answered.
 pub(crate) async fn serve(
     stream: TcpStream,
     from: SocketAddr,
@@ -54,7 +56,7 @@ pub(crate) async fn serve(
     exec: &Exec,
     batch: &Batch,
     places: &Arc<Semaphore>,
-    proved: impl FnOnce(),
+    proved: impl FnOnce(bool) -> Option<Inside>,
 ) {
     let context = driver.context();
     let ask = async {
@@ -75,7 +77,13 @@ pub(crate) async fn serve(
             (ErrorCode::Full, text)
         })?;
         let (who, query) = question(ask, key, driver, exec).await?;
-        proved();
+        // Whoever waits for what is yet to happen asks the next program again.
+        let waits = match &query.kind {
+            Some(query::Kind::Wait(_)) => true,
+            Some(query::Kind::List(l)) => l.watch,
+            _ => false,
+        };
+        let _inside = proved(waits);
         let kind = query.kind.ok_or_else(|| {
             let text = "the leader does not know this question: it is of an older version".to_owned();
             (ErrorCode::BadRequest, text)

@@ -39,6 +39,17 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
+    /// The same, with what was read before.
+    pub(crate) fn after(mut self, said: &[u8]) -> Self {
+        self.buf.extend_from_slice(said);
+        self
+    }
+
+    /// What was read and not taken.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        self.buf.to_vec()
+    }
+
     /// A whole message that is there already, and its length.
     ///
     /// # Errors

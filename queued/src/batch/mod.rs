@@ -89,6 +89,10 @@ pub(crate) enum Input {
     Store(Word),
     /// Configuration and identity were read anew.
     Reload,
+    /// Tell when the stores are open, or cannot be.
+    Ready(oneshot::Sender<()>),
+    /// Everything is to be on disk and the stores closed: nothing follows.
+    Stop(oneshot::Sender<()>),
 }
 
 /// What queue-exec says about jobs.
@@ -130,6 +134,20 @@ impl Batch {
     /// A new number: for connections and questions. They rise, also from one start of the daemon to the next.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits until the stores are open, or it is known why not.
+    pub(crate) async fn ready(&self) {
+        let (tx, rx) = oneshot::channel();
+        self.send(Input::Ready(tx));
+        let _ = rx.await;
+    }
+
+    /// Ends the task, with everything on disk and the stores closed.
+    pub(crate) async fn stop(&self) {
+        let (tx, rx) = oneshot::channel();
+        self.send(Input::Stop(tx));
+        let _ = rx.await;
     }
 
     /// Submits, once there is room for so many bytes; the answer comes later.

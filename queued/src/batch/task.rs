@@ -166,6 +166,8 @@ pub(super) struct Task {
     /// The agent was started, and the leader is to be here.
     begun: bool,
     leads: bool,
+    /// Who waits for the stores to be open.
+    ready: Vec<oneshot::Sender<()>>,
 }
 
 /// The time.
@@ -219,6 +221,7 @@ impl Task {
             inputs: Vec::new(),
             begun: false,
             leads: false,
+            ready: Vec::new(),
         }
     }
 
@@ -235,12 +238,35 @@ impl Task {
                 },
                 () = sleep(pause) => {}
             }
+            let mut last = None;
             for input in some.drain(..) {
-                self.input(input).await;
+                match input {
+                    Input::Stop(tx) => last = Some(tx),
+                    input => self.input(input).await,
+                }
             }
             self.tick();
             self.settle().await;
+            if let Some(tx) = last {
+                self.close().await;
+                let _ = tx.send(());
+                return;
+            }
         }
+    }
+
+    /// Writes what was said and closes the stores.
+    async fn close(self) {
+        let (spool, jobs) = (self.agent.desk, self.leader.desk);
+        let both = move || {
+            if let Some(spool) = spool {
+                let _ = spool.stop();
+            }
+            if let Some(jobs) = jobs {
+                jobs.stop();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(both).await;
     }
 
     /// How long nothing is to be done, if nothing happens.
@@ -332,6 +358,13 @@ impl Task {
         self.agent.flush();
         self.leader.flush();
         self.flush_forget();
+        let agent = self.agent.engine.is_some() || self.agent.retry.is_some();
+        let leader = !self.leads || self.leader.engine.is_some() || self.leader.retry.is_some();
+        if agent && leader {
+            for tx in self.ready.drain(..) {
+                let _ = tx.send(());
+            }
+        }
     }
 
     fn local(&mut self, m: Local) {
@@ -433,6 +466,9 @@ impl Task {
             Input::Mailed(m) => self.tell_agent(AgentInput::Mailed(m)),
             Input::Store(word) => self.store_said(word),
             Input::Reload => self.reload(),
+            Input::Ready(tx) => self.ready.push(tx),
+            // Taken out before.
+            Input::Stop(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod init;
 mod join;
 mod run;
 mod token;
+mod upgrade;
 
 use crate::{account, name};
 use anyhow::{Context as _, bail};
@@ -56,7 +57,9 @@ enum Command {
     /// Run the daemon in the foreground (the default)
     Run(Run),
     /// Say what is wrong with the configuration, by file and line
-    Check,
+    Check(Check),
+    /// Have the programs that are installed now take the place of those that run: jobs and sessions go on
+    Upgrade(Upgrade),
 }
 
 #[derive(Debug, Default, Args)]
@@ -64,6 +67,23 @@ struct Run {
     /// Listen on this TCP port [default: 7838]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// Go on where the program before was, which left a note in this descriptor
+    #[arg(long, value_name = "N", hide = true)]
+    takeover: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// And that this program could take over from one that runs
+    #[arg(long, hide = true)]
+    takeover: bool,
+}
+
+#[derive(Debug, Args)]
+struct Upgrade {
+    /// Say what runs now for programs
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -137,8 +157,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Join(args) => join::run(&args),
-        Command::Run(args) => run::run(args.port),
-        Command::Check => match check::run() {
+        Command::Run(args) => run::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
+        Command::Check(Check { takeover: _ }) => match check::run() {
             Ok(0) => Ok(()),
             Ok(_) => return ExitCode::FAILURE,
             Err(e) => Err(e),
@@ -283,7 +304,7 @@ mod tests {
             Cli::try_parse_from(["queued", "run", "--port", "1"])
                 .unwrap()
                 .command,
-            Some(Command::Run(Run { port: Some(1) }))
+            Some(Command::Run(Run { port: Some(1), .. }))
         ));
         assert!(matches!(
             Cli::try_parse_from(["queued", "join", "-"]).unwrap().command,

@@ -1,30 +1,50 @@
 //! `queued run`: everything that needs root or blocks, in order, before the first thread exists; then the
 //! daemon itself.
 
-use super::{Site, init};
+use super::{Run, Site, init};
 use crate::context::Context;
 use crate::identity::{self, Identity};
 use crate::spawn::{self, Spawner};
+use crate::takeover::{self, Before, Left, Sockets};
 use crate::verify::wire_keys;
-use crate::{account, gossip, listen, name};
+use crate::{End, account, gossip, listen, name};
 use anyhow::{Context as _, bail};
 use libqueue::config::{LogLevel, PORT};
+use libqueue::frame;
+use libqueue::wire::{self, ErrorCode, Reply, reply};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
 use queue_exec::cert::Revocations;
 use queue_exec::layout::Layout;
 use queue_exec::state::{Room, random, write_atomic};
+use queue_exec::takeover::Inherited;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
+/// Threads that still read or write for somebody are given so long before another program takes over.
+const THREADS: Duration = Duration::from_secs(1);
+
+pub(super) fn run(args: &Run) -> anyhow::Result<()> {
+    let port = args.port;
+    let program = queue_exec::takeover::program().context("/proc/self/exe")?;
+    let inherited = args.takeover.as_deref().map(Inherited::receive).transpose()?;
     let site = Site::open()?;
     start_log(site.config.log);
+    let left = inherited.and_then(|i| {
+        let left = takeover::read(i);
+        left.inspect_err(|e| tracing::warn!("{e}: starting as if there had been none"))
+            .ok()
+    });
+    if let Some(left) = left {
+        return take_over(&site, port, program, left);
+    }
     not_twice(&site.layout)?;
     more_descriptors();
     let user = if site.root { Some(account::ensure()?) } else { None };
@@ -42,21 +62,88 @@ pub(super) fn run(port: Option<u16>) -> anyhow::Result<()> {
     take_keys(&site.layout, user.as_ref())?;
     run_dir(&site.layout, user.as_ref())?;
     let identity = Identity::load(&site.layout)?;
-    let context = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?
-        .with_config_file(site.config_file.clone());
+    let context = context(&site, identity, port, program)?;
     let tcp = listen::open(&site.config.listen, context.port)?;
     let udp = gossip::open(&site.config.listen, context.port)?;
     let spawner = queue_exec(&site)?;
     if let Some(u) = &user {
         account::become_user(u)?;
     }
-    let _lock = lock(&site.layout)?;
+    let lock = lock(&site.layout)?;
     let local = local_socket(&site.layout)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    let result = runtime.block_on(crate::run(Arc::new(context), tcp, udp, local, spawner));
+    let sockets = Sockets { tcp, udp, local };
+    serve(&site, context, &sockets, &lock, Before::default(), spawner)
+}
+
+/// Goes on where the program before this one was.
+fn take_over(
+    site: &Site,
+    port: Option<u16>,
+    program: PathBuf,
+    (lock, mut sockets, left): (File, Sockets, Left),
+) -> anyhow::Result<()> {
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, e)| anyhow::anyhow!("the lock of the program before is lost: {}", e.desc()))?;
+    let context = context(site, Identity::load(&site.layout)?, port, program)?;
+    if !sockets.fit(&site.config.listen, context.port) {
+        tracing::warn!("port or addresses are others now: whoever was about to connect there is lost");
+        let (tcp, udp) = (Vec::new(), Vec::new());
+        (sockets.tcp, sockets.udp) = (tcp, udp);
+        sockets.tcp = listen::open(&site.config.listen, context.port)?;
+        sockets.udp = gossip::open(&site.config.listen, context.port)?;
+    }
+    let spawner = match (left.child, Spawner::find(&site.layout)) {
+        (Some(pid), Ok(s)) => Some(s.having(pid)),
+        (None, Ok(s)) if site.config.spawn_exec && !site.layout.root => Some(s),
+        _ => None,
+    };
+    serve(site, context, &sockets, &lock, left.before, spawner)
+}
+
+fn context(site: &Site, identity: Identity, port: Option<u16>, program: PathBuf) -> anyhow::Result<Context> {
+    let c = Context::new(site.layout.clone(), site.config.clone(), identity, random(), port)?;
+    Ok(c.with_config_file(site.config_file.clone()).with_program(program))
+}
+
+/// Runs the daemon, and the program that takes its place. If that cannot be executed, this one starts over.
+fn serve(
+    site: &Site,
+    mut context: Context,
+    sockets: &Sockets,
+    lock: &Flock<File>,
+    mut before: Before,
+    mut spawner: Option<Spawner>,
+) -> anyhow::Result<()> {
+    let (port, program) = (context.port, context.program.clone());
+    let result = loop {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the event loop")?;
+        let end = runtime.block_on(crate::run(Arc::new(context), sockets, before, spawner.take()));
+        let (left, mut by) = match end {
+            Ok(End::Upgrade(left, by)) => (left, by),
+            Ok(End::Stopped) => break Ok(()),
+            Err(e) => break Err(e),
+        };
+        runtime.shutdown_timeout(THREADS);
+        let e = takeover::hand_over(&program, sockets, lock, &left);
+        tracing::error!("{e}: the program that runs goes on");
+        let refused = wire::Error {
+            code: ErrorCode::Internal as i32,
+            text: e.to_string(),
+        };
+        let refused = Reply {
+            kind: Some(reply::Kind::Error(refused)),
+        };
+        let _ = by.write_all(&frame::encode(&refused));
+        let Left { before: was, child } = *left;
+        before = was;
+        spawner = Spawner::find(&site.layout)
+            .ok()
+            .and_then(|s| child.map(|pid| s.having(pid)));
+        context = self::context(site, Identity::load(&site.layout)?, Some(port), program.clone())?;
+    };
     let _ = fs::remove_file(site.layout.queued_socket());
     result
 }

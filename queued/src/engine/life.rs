@@ -134,6 +134,10 @@ impl Engine {
             } else if !p.left {
                 p.reason = "queued was stopped there".into();
             }
+            if !c.id.left() && old.is_some_and(|o| o.epoch != c.id.epoch) {
+                // It was started again, sooner than anybody missed it: it knows nothing of us.
+                self.greet(now, &name, out);
+            }
         }
         if let Some(p) = self.peers.get_mut(&name) {
             p.left = c.id.left();

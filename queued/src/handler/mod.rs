@@ -11,8 +11,10 @@ mod revoke;
 pub(crate) mod sessions;
 mod status;
 mod submit;
+mod upgrade;
 
 use crate::batch::Batch;
+use crate::door::Door;
 use crate::driver::Driver;
 use crate::exec::Exec;
 use crate::mesh::read_frame_of;
@@ -22,7 +24,7 @@ use libqueue::wire::{self, ErrorCode, reply, request};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
@@ -31,12 +33,31 @@ const EACH: usize = 512;
 /// How long an answer may take to be read.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// Serves the socket, for ever.
-pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec, batch: Batch) {
+/// What the rooms are to a question.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    pub driver: Driver,
+    pub exec: Exec,
+    pub batch: Batch,
+    pub door: Door,
+}
+
+/// Serves the socket, and before it those who came to the program before this one with what they said so far, until
+/// the door is shut.
+pub(crate) async fn serve(listener: UnixListener, before: Vec<(UnixStream, Vec<u8>)>, rooms: Rooms) {
     let users = Arc::new(Mutex::new(BTreeMap::<u32, usize>::new()));
+    let mut before = before.into_iter();
     loop {
-        let stream = match listener.accept().await {
-            Ok((s, _)) => s,
+        let accepted = match before.next() {
+            Some(b) => Ok(b),
+            None => tokio::select! {
+                biased;
+                () = rooms.door.shut() => return,
+                r = listener.accept() => r.map(|(s, _)| (s, Vec::new())),
+            },
+        };
+        let (stream, said) = match accepted {
+            Ok(s) => s,
             Err(e) => {
                 tracing::warn!("cannot accept a local connection: {e}");
                 sleep(Duration::from_millis(50)).await;
@@ -56,10 +77,9 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec, ba
             }
             *n += 1;
         }
-        let (driver, exec, batch) = (driver.clone(), exec.clone(), batch.clone());
-        let users = users.clone();
+        let (rooms, users) = (rooms.clone(), users.clone());
         tokio::spawn(async move {
-            talk(stream, uid, &driver, &exec, &batch).await;
+            talk(stream, said, uid, &rooms).await;
             let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(n) = users.get_mut(&uid) {
                 *n -= 1;
@@ -71,14 +91,34 @@ pub(crate) async fn serve(listener: UnixListener, driver: Driver, exec: Exec, ba
     }
 }
 
-async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec, batch: &Batch) {
+async fn talk(mut stream: UnixStream, mut said: Vec<u8>, uid: u32, rooms: &Rooms) {
+    let Rooms {
+        driver,
+        exec,
+        batch,
+        door,
+    } = rooms;
     let mut next = None;
     loop {
+        if next.is_none() && said.is_empty() {
+            tokio::select! {
+                biased;
+                () = door.shut() => return door.leave_local(stream, said),
+                r = stream.readable() => if r.is_err() {
+                    return;
+                },
+            }
+        }
+        let inside = door.enter();
         let read = async {
-            match next.take() {
-                Some(q) => Ok(q),
+            match (next.take(), frame::take(&mut said)) {
+                (Some(q), _) => Ok(q),
+                (None, Ok(Some(q))) => Ok(q),
                 // A submission may be as large as this.
-                None => read_frame_of(&mut stream, FRAME_MAX).await,
+                (None, _) => {
+                    let begun = std::mem::take(&mut said);
+                    read_frame_of(&mut begun.chain(&mut stream), FRAME_MAX).await
+                }
             }
         };
         let question: wire::Request = match read.await {
@@ -91,10 +131,23 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec, ba
             Err(_) => return,
         };
         let kind = match question.kind {
-            Some(request::Kind::Place(p)) if p.wait => match place::wait(p, &mut stream, driver).await {
-                Some(kind) => kind,
-                None => return,
-            },
+            Some(request::Kind::Place(p)) if p.wait => {
+                drop(inside);
+                let again = wire::Request {
+                    kind: Some(request::Kind::Place(p.clone())),
+                };
+                tokio::select! {
+                    biased;
+                    () = door.shut() => {
+                        let said = [frame::encode(&again), said].concat();
+                        return door.leave_local(stream, said);
+                    }
+                    kind = place::wait(p, &mut stream, driver) => match kind {
+                        Some(kind) => kind,
+                        None => return,
+                    },
+                }
+            }
             Some(request::Kind::Place(p)) => place::answer(p, driver).await,
             Some(request::Kind::Explain(p)) => explain::answer(p, driver).await,
             Some(request::Kind::Sessions(_)) => sessions::answer(driver, exec).await,
@@ -104,13 +157,24 @@ async fn talk(mut stream: UnixStream, uid: u32, driver: &Driver, exec: &Exec, ba
             Some(request::Kind::Revoke(list)) => revoke::answer(&list, driver, exec).await,
             Some(request::Kind::Status(_)) => status::answer(driver),
             Some(request::Kind::Leader(_)) => leader::answer(driver).await,
-            Some(request::Kind::Submit(s)) => match submit::serve(s, &mut stream, uid, batch, driver).await {
-                Some(q) => {
-                    next = Some(q);
-                    continue;
+            Some(request::Kind::Upgrade(_)) => match upgrade::answer(uid, stream, driver, door) {
+                Ok(()) => return,
+                Err((kind, back)) => {
+                    stream = back;
+                    kind
                 }
-                None => return,
             },
+            Some(request::Kind::Submit(s)) => {
+                let begun = std::mem::take(&mut said);
+                match submit::serve(s, &begun, &mut stream, uid, batch, driver, door).await {
+                    submit::Next::Asked(q) => {
+                        next = Some(*q);
+                        continue;
+                    }
+                    submit::Next::End => return,
+                    submit::Next::Left(rest) => return door.leave_local(stream, rest),
+                }
+            }
             None => error(
                 ErrorCode::BadRequest,
                 "queued does not know this question: is it an older version?",

@@ -12,5 +12,7 @@ pub(super) fn answer(driver: &Driver) -> reply::Kind {
         authority: c.identity.cluster.authority,
         address: c.address(),
         fingerprint: c.identity.fingerprint().to_vec(),
+        boot: c.boot.to_vec(),
+        program: c.program.to_string_lossy().into_owned(),
     })
 }

@@ -4,6 +4,7 @@
 use super::{WRITE, error};
 use crate::batch::frames::Frames;
 use crate::batch::{Answer, Batch};
+use crate::door::Door;
 use crate::driver::{Driver, Event};
 use libqueue::frame;
 use libqueue::wire::job::{FRAME_MAX, Run, Submit, TASKS_MAX, TaskRange};
@@ -65,17 +66,30 @@ fn kind(answer: Result<wire::job::Submitted, wire::Error>) -> reply::Kind {
     }
 }
 
-/// Takes submissions, the first of which was read, until something else is asked, which is returned, or until the
-/// end.
+/// What follows when submissions are over.
+pub(super) enum Next {
+    /// Another question.
+    Asked(Box<wire::Request>),
+    /// Nothing.
+    End,
+    /// What the next program reads, beginning with this.
+    Left(Vec<u8>),
+}
+
+/// Takes submissions, the first of which was read and maybe a part of others, until something else is asked, or until
+/// the end.
 pub(super) async fn serve(
     first: Submit,
+    said: &[u8],
     stream: &mut UnixStream,
     uid: u32,
     batch: &Batch,
     driver: &Driver,
-) -> Option<wire::Request> {
+    door: &Door,
+) -> Next {
     let (read, mut write) = stream.split();
-    let mut frames = Frames::new(read, FRAME_MAX);
+    let mut frames = Frames::new(read, FRAME_MAX).after(said);
+    let mut shut = false;
     let mut replies = VecDeque::new();
     replies.push_back(take(first, uid, batch, driver).await);
     let mut next = None;
@@ -83,9 +97,15 @@ pub(super) async fn serve(
     loop {
         // Until all is answered.
         if replies.is_empty() && (ended || next.is_some()) {
-            return if frames.has_rest() { None } else { next };
+            return match next {
+                Some(q) if !frames.has_rest() => Next::Asked(Box::new(q)),
+                _ => Next::End,
+            };
         }
-        let reading = !ended && next.is_none() && replies.len() < PIPELINE;
+        if replies.is_empty() && shut {
+            return Next::Left(frames.into_rest());
+        }
+        let reading = !ended && !shut && next.is_none() && replies.len() < PIPELINE;
         tokio::select! {
             biased;
             kind = wait_first(&mut replies) => {
@@ -96,9 +116,10 @@ pub(super) async fn serve(
                     replies.pop_front();
                 }
                 if !matches!(timeout(WRITE, write.write_all(&bytes)).await, Ok(Ok(()))) {
-                    return None;
+                    return Next::End;
                 }
             }
+            () = door.shut(), if !shut => shut = true,
             question = frames.next::<wire::Request>(), if reading => match question {
                 Ok((wire::Request { kind: Some(request::Kind::Submit(s)) }, _)) => {
                     replies.push_back(take(s, uid, batch, driver).await);

@@ -18,6 +18,7 @@ pub(super) fn request_kinds() -> Vec<(&'static str, wire::Request)> {
         ("Keys", kind(Kind::Keys(hosts::keys()))),
         ("Submit", kind(Kind::Submit(batch::submit()))),
         ("Leader", kind(Kind::Leader(wire::Empty {}))),
+        ("Upgrade", kind(Kind::Upgrade(wire::Empty {}))),
     ]
 }
 
@@ -42,6 +43,7 @@ pub(super) fn reply_kinds() -> Vec<(&'static str, wire::Reply)> {
         ("Done", kind(Kind::Done(wire::Empty {}))),
         ("Error", kind(Kind::Error(error()))),
         ("Status", kind(Kind::Status(status()))),
+        ("Status, of a program", kind(Kind::Status(program()))),
         ("Waiting", kind(Kind::Waiting(hosts::waiting()))),
         ("Explained", kind(Kind::Explained(hosts::explained()))),
         ("Sessions", kind(Kind::Sessions(hosts::sessions()))),
@@ -128,5 +130,15 @@ pub(super) fn status() -> wire::Status {
         authority: true,
         address: "10.0.0.1:7838".into(),
         fingerprint: b"fingerprint".to_vec(),
+        ..wire::Status::default()
+    }
+}
+
+/// The same of a version that can be replaced while it runs.
+fn program() -> wire::Status {
+    wire::Status {
+        boot: b"boot".to_vec(),
+        program: "/usr/bin/queued".into(),
+        ..status()
     }
 }

@@ -381,7 +381,7 @@ impl Monitor {
     // ---- Time ----------------------------------------------------------------------------------------
 
     /// Plans the next look at a runner whose job is to end, now or with its lease.
-    pub(super) fn arm_runner(&mut self, id: u32) {
+    pub(in crate::monitor) fn arm_runner(&mut self, id: u32) {
         let Some(r) = self.runner(id) else { return };
         let now = Instant::now();
         let next = match &r.ending {

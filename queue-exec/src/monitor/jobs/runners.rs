@@ -11,8 +11,9 @@ use super::super::tree;
 use super::check::{Checked, Run};
 use super::journal::Attempt;
 use queue_exec::client;
+use queue_exec::codec::{Malformed, Reader, Writer};
 use queue_exec::policy::Allowed;
-use queue_exec::protocol::{JobKey, Refusal, Reply, ToRunner, ToSession};
+use queue_exec::protocol::{JobKey, PACKET_MAX, Refusal, Reply, ToRunner, ToSession};
 use queue_exec::state::{Identity, random};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
@@ -111,6 +112,36 @@ impl Runner {
             lease: 0,
             timer: None,
         }
+    }
+
+    /// Writes down for another program what it does not hear from anybody else.
+    pub(in crate::monitor) fn write(&self, w: &mut Writer) {
+        let left = |at: Instant| at.saturating_duration_since(Instant::now()).as_millis() as u64;
+        w.u64(self.lease).u8(u8::from(self.ending.is_some()));
+        if let Some(e) = &self.ending {
+            w.u8(e.cause).bytes(e.text.as_bytes());
+            w.u64(left(e.tree_at)).u64(left(e.session_at));
+            w.u8(u8::from(e.tree_killed));
+        }
+    }
+
+    /// Reads what [`Runner::write`] wrote.
+    pub(in crate::monitor) fn read(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.lease = r.u64()?;
+        if r.u8()? != 0 {
+            let (cause, text) = (r.u8()?, r.text(PACKET_MAX)?);
+            let now = Instant::now();
+            let tree_at = now + Duration::from_millis(r.u64()?);
+            let session_at = now + Duration::from_millis(r.u64()?);
+            self.ending = Some(Ending {
+                cause,
+                text,
+                tree_at,
+                session_at,
+                tree_killed: r.u8()? != 0,
+            });
+        }
+        Ok(())
     }
 
     /// It does something: counts as a session.
