@@ -7,6 +7,7 @@ use crate::need::Need;
 use crate::options::{BATCH, Id, VERB_NAMES};
 use crate::relay::escape;
 use crate::submit::options::Batch;
+use crate::verbs::attach::{self, Attach, Detach};
 use crate::verbs::inner::{self, Inner};
 use crate::verbs::log::{self, Log};
 use crate::verbs::table::{self, Verb};
@@ -31,6 +32,10 @@ pub enum Command {
     Verb(Ask),
     /// Show the output of jobs.
     Log(Log),
+    /// Take a session over, look at it, or follow a job.
+    Attach(Attach),
+    /// Leave sessions alone.
+    Detach(Detach),
     /// The other end of what we do on another host.
     Inner(Inner),
     /// `--help`.
@@ -420,6 +425,12 @@ fn verb(verb: &str, parsed: &Parsed<'_>) -> Result<Command, Failure> {
     }
     if verb == "explain" {
         return explain(words, json);
+    }
+    if verb == "attach" {
+        return attach::attach(known, words, json).map(Command::Attach);
+    }
+    if verb == "detach" {
+        return attach::detach(known, words, json).map(Command::Detach);
     }
     if verb == "log" {
         return log::read(known, words, json).map(Command::Log);

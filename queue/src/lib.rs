@@ -64,6 +64,7 @@ pub fn main(args: &[OsString]) -> u8 {
     let result = forms::decide(&name, rest).and_then(|command| match command {
         Command::Run(run) => self::run(&run, forms::has_verbs(&name)),
         Command::Submit(s) => command::submit::run(&s),
+        Command::Attach(a) => command::attach::attach(&a),
         other => inform(other).map(End::Code),
     });
     match result {
@@ -84,6 +85,7 @@ pub fn main(args: &[OsString]) -> u8 {
 fn inform(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Verb(ask) => return command::run(ask),
+        Command::Detach(d) => return command::attach::detach(&d),
         Command::Log(log) => return command::log::run(&log),
         Command::Inner(inner) => return command::inner(&inner),
         Command::Help(topic) => write_all(1, help::help(topic).as_bytes()),
@@ -96,7 +98,7 @@ fn inform(command: Command) -> Result<u8, Failure> {
             };
             write_all(1, format!("host {host}\n{user}hostname {host}\n").as_bytes());
         }
-        Command::Run(_) | Command::Submit(_) => {}
+        Command::Run(_) | Command::Submit(_) | Command::Attach(_) => {}
     }
     Ok(0)
 }

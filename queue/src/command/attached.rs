@@ -6,21 +6,28 @@ use super::output::show::Screen;
 use crate::leader;
 use crate::messages::{Failure, printable, say};
 use crate::relay::End;
+use crate::relay::escape::{self, Action, Escape};
 use crate::signals::Inherited;
 use crate::sys::{self, bit};
 use crate::tee::Tee;
+use crate::terminal;
 use libqueue::job;
 use libqueue::wire::job::{Act, Cause, Deed, IdRange, Over, Selection, job_reply, query};
+use nix::errno::Errno;
 use nix::libc;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 /// Signals that end the job, unless whoever started us ignores or blocks them.
 const FATAL: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
 
 /// How often the leader is asked again: it had the job a moment ago, so it is being restarted.
 const TRIES: u32 = 60;
+
+/// How often to see whether we are in the foreground again.
+const BACKGROUND: Duration = Duration::from_millis(200);
 
 /// The signals that are watched for.
 #[derive(Debug)]
@@ -43,7 +50,10 @@ impl Signals {
     }
 
     /// Tells of them, in a thread of its own.
-    fn tell(self, to: SyncSender<Event>) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn tell(self, to: SyncSender<Event>) -> Result<(), Failure> {
         let watch = move || {
             loop {
                 let mut fds = [libc::pollfd {
@@ -66,6 +76,64 @@ impl Signals {
     }
 }
 
+/// Looks for escapes in what is typed, in a thread of its own. The terminal stays as it is: they end with Enter.
+pub fn keys(escape: Option<u8>, to: SyncSender<Event>) {
+    if escape.is_none() || !nix::unistd::isatty(sys::stdio(0)).unwrap_or(false) {
+        return;
+    }
+    // In the background a read fails instead of stopping us.
+    sys::sigmask(libc::SIG_BLOCK, Some(bit(libc::SIGTTIN)));
+    let watch = move || {
+        let mut escape = Escape::new(escape);
+        let mut buf = [0; 256];
+        loop {
+            let n = match terminal::in_foreground() {
+                true => nix::unistd::read(sys::stdio(0), &mut buf),
+                false => Err(Errno::EIO),
+            };
+            let n = match n {
+                Ok(0) => return,
+                Ok(n) => n,
+                Err(Errno::EIO | Errno::EINTR) => {
+                    std::thread::sleep(BACKGROUND);
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let mut rest = &buf[..n];
+            while !rest.is_empty() {
+                let (taken, action) = escape.take(rest, &mut Vec::new());
+                rest = &rest[taken..];
+                match action {
+                    Some(Action::GiveUp | Action::Detach) => {
+                        let _ = to.send(Event::Left);
+                        return;
+                    }
+                    Some(Action::Suspend) => sys::kill_own(libc::SIGTSTP, true),
+                    Some(Action::Help) => {
+                        let c = escape::show(escape.char().unwrap_or(escape::DEFAULT));
+                        say(
+                            &format!("{c}. and {c}d leave the job alone; Enter ends each"),
+                            false,
+                        );
+                    }
+                    None => {}
+                }
+            }
+        }
+    };
+    // Without it there are no escapes.
+    let _ = std::thread::Builder::new().spawn(watch);
+}
+
+/// Says how to come back to a job that is left alone.
+pub fn leave(id: &str) {
+    say(
+        &format!("job {} goes on: `queue attach {0}` comes back", printable(id)),
+        false,
+    );
+}
+
 /// What to stay with.
 #[derive(Debug)]
 pub struct Job {
@@ -79,6 +147,8 @@ pub struct Job {
     pub here: String,
     /// Its output's file, and what was in it before.
     pub old: Option<(PathBuf, u64)>,
+    /// The escape character.
+    pub escape: Option<u8>,
 }
 
 /// Stays.
@@ -103,6 +173,7 @@ pub fn stay(job: Job, signals: Signals, tee: Option<Tee>) -> Result<End, Failure
     );
     let to = follow.sender();
     signals.tell(to.clone())?;
+    keys(job.escape, to.clone());
     let mut dying = None;
     follow.run(
         |event| match event {
@@ -128,9 +199,13 @@ pub fn stay(job: Job, signals: Signals, tee: Option<Tee>) -> Result<End, Failure
                 }
                 dying.map(|s| Ok(End::Signal(s)))
             }
+            Event::Left => {
+                leave(&id.to_string());
+                Some(Ok(End::Code(0)))
+            }
             _ => None,
         },
-        |follow, over| end(follow, id, &over),
+        |follow, over| end(follow, id, &selection(id), &over),
     )
 }
 
@@ -158,14 +233,18 @@ fn kill(id: u64) -> Result<(), Failure> {
     }
 }
 
-fn end(follow: &mut Follow, id: u64, over: &Over) -> Result<End, Failure> {
+/// How we end when it has.
+///
+/// # Errors
+/// Nobody knows how it ended.
+pub fn end(follow: &mut Follow, id: u64, which: &Selection, over: &Over) -> Result<End, Failure> {
     if over.nothing {
         return Err(Failure::own(format!(
             "the leader does not know job {id} any more: `queue history {id}` may"
         )));
     }
     // Its file is wanted by whoever goes on behind us.
-    super::batch::wait::until_home(&selection(id));
+    super::batch::wait::until_home(which);
     for j in &over.bad {
         let name = job::name(j.id, j.task);
         match &j.outcome {

@@ -91,24 +91,48 @@ fn look(filter: &Filter, me: &str, notes: &mut Vec<String>) -> Result<(Sessions,
 }
 
 fn table(all: &[SessionInfo], seen: &Seen) -> Table {
-    let mut t = Table::new(&[
-        "ID", "USER", "HOST", "FROM", ">SINCE", ">CPU", ">TIME", ">MEM", ">PROCS", "COMMAND",
-    ]);
+    let mut head = vec![
+        "ID", "USER", "HOST", "FROM", "WHO", ">SINCE", ">CPU", ">TIME", ">MEM", ">PROCS", "COMMAND",
+    ];
+    // Mostly all are attached to where they were started.
+    let who = all.iter().any(|s| !attached(s).is_empty());
+    if !who {
+        head.remove(4);
+    }
+    let mut t = Table::new(&head);
     for s in all {
-        t.row(vec![
+        let mut row = vec![
             sessions::id(&s.id),
             user(s),
             printable(&s.host),
             printable(&s.from),
+            attached(s),
             human::age(age_ms(s)),
             human::number(s.cpu_now),
             human::cpu_time(s.cpu_ms),
             size::show(s.mem),
             s.processes.to_string(),
             seen.of(s).map_or_else(|| "-".to_owned(), command),
-        ]);
+        ];
+        if !who {
+            row.remove(4);
+        }
+        t.row(row);
     }
     t
+}
+
+/// Who looks at it: nothing to be said if that is only the one who started it.
+pub fn attached(s: &SessionInfo) -> String {
+    let watched = match s.watchers {
+        0 => String::new(),
+        n => format!("+{n}"),
+    };
+    match (s.detached, s.watchers) {
+        (true, _) => format!("detached{watched}"),
+        (false, 0) => String::new(),
+        (false, _) => format!("watched{watched}"),
+    }
 }
 
 /// Who it is: `alice`, or `alice as bob` where the account is another one's.
@@ -163,6 +187,8 @@ pub struct JsonSession<'a> {
     cpu_ms: u64,
     memory_bytes: u64,
     processes: u32,
+    detached: bool,
+    watchers: u32,
     need: Option<JsonNeed<'a>>,
     /// `null`: not ours to see.
     command: Option<Vec<String>>,
@@ -213,6 +239,8 @@ impl<'a> JsonSession<'a> {
             cpu_ms: s.cpu_ms,
             memory_bytes: s.mem,
             processes: s.processes,
+            detached: s.detached,
+            watchers: s.watchers,
             need: s
                 .need
                 .as_ref()
@@ -242,6 +270,23 @@ mod tests {
             "ID         USER        HOST  FROM  SINCE   CPU    TIME   MEM  PROCS  COMMAND\n\
              s1a2b3c4d  alice       h1    h1       2m  1.94  1:01.5  300M      3  -\n\
              s0badcafe  bob as www  h2    h1       2m  1.94  1:01.5  300M      3  -\n"
+        );
+    }
+
+    #[test]
+    fn who_looks() {
+        let (one, mut two, mut three) = (
+            session(1, "h1", "alice"),
+            session(2, "h1", "alice"),
+            session(3, "h2", "alice"),
+        );
+        (two.detached, two.watchers, three.watchers) = (true, 2, 1);
+        let text = table(&[one, two, three], &Seen::default()).render(Some(90));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("FROM  WHO "), "{text}");
+        assert!(
+            lines[2].contains("detached+2") && lines[3].contains("watched+1"),
+            "{text}"
         );
     }
 

@@ -65,7 +65,7 @@ fn unknown() -> Failure {
 }
 
 /// Name of this host.
-fn here() -> Result<String, Failure> {
+pub(super) fn here() -> Result<String, Failure> {
     let mut daemon = Daemon::dial(&Layout::for_client())?;
     match daemon.request(request::Kind::Status(Empty {}))? {
         reply::Kind::Status(s) => Ok(s.host),

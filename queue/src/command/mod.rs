@@ -2,11 +2,13 @@
 //! is in the path of a launch.
 
 pub mod admin;
+pub mod attach;
 pub mod attached;
 pub mod batch;
 pub mod drain;
 pub mod explain;
 pub mod fetch;
+pub mod follow;
 pub mod hosts;
 pub mod jobs;
 pub mod kill;

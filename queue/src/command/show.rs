@@ -1,6 +1,6 @@
 //! `queue show ID...`: all about batch jobs, and sessions of one's own.
 
-use super::jobs::{JsonSession, age_ms, command, user};
+use super::jobs::{JsonSession, age_ms, attached, command, user};
 use super::{batch, outcome, sessions, view};
 use crate::human;
 use crate::messages::{Failure, printable, say, write_all};
@@ -104,6 +104,10 @@ fn as_text(s: &SessionInfo, looked: Option<&LookedSession>, env: bool) -> String
     let path = |b: &[u8]| printable(&String::from_utf8_lossy(b));
     line("user", &format!("{}, from {}", user(s), printable(&s.from)));
     line("host", &printable(&s.host));
+    let who = attached(s);
+    if !who.is_empty() {
+        line("attached", &who);
+    }
     line(
         "since",
         &format!("{} ({})", human::age(age_ms(s)), human::moment(s.since_ms)),

@@ -43,6 +43,7 @@ pub fn run(submission: &Submission) -> Result<End, Failure> {
         spooled: !submitted.spooled.is_empty(),
         here: client.host()?.to_owned(),
         old,
+        escape: built.batch.escape,
     };
     attached::stay(job, signals, tee)
 }

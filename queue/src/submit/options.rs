@@ -73,6 +73,8 @@ pub struct Batch {
     pub hold: bool,
     /// A copy of the output, for who stays.
     pub tee: Option<PathBuf>,
+    /// The escape character, for who stays.
+    pub escape: Option<u8>,
 }
 
 impl Default for Batch {
@@ -104,6 +106,7 @@ impl Default for Batch {
             lease_ms: 0,
             hold: false,
             tee: None,
+            escape: Some(crate::relay::escape::DEFAULT),
         }
     }
 }
@@ -164,6 +167,7 @@ impl Batch {
             Id::Prefer => self.host = target(&f.value, &f.spelled, Target::Prefer)?,
             Id::Login => self.login = word()?,
             Id::Tee => self.tee = Some(f.value.clone().into()),
+            Id::Escape => self.escape = crate::forms::escape_char(&f.value, &f.spelled)?,
             id @ (Id::Cores | Id::Mem | Id::Gpus | Id::Disk | Id::Expr) => {
                 self.need.take(id, &f.spelled, &word()?)?;
             }

@@ -1,6 +1,7 @@
 //! What a verb's words ask for. Pure: words in, an [`Ask`] or an error out. What is done about it is
 //! [`crate::command`]'s.
 
+pub mod attach;
 pub mod inner;
 pub mod jobs;
 pub mod log;

@@ -132,7 +132,7 @@ moment do not all choose the same host.
 First the batch jobs: waiting (held, delayed, or after another one: the reason says so), ready (there is no room \
 yet), running, suspended, lost (its host is), buried (it failed as often as it may: `queue retry`); with --ended also \
 done, failed and killed ones of the last hour (`queue history` has all). Then what was started with `queue` directly: \
-FROM is the host that it was started from, CPU the cores that it uses now, TIME its CPU time so far, PROCS the \
+FROM is the host that it was started from, WHO says if it is detached and how many watch it, CPU the cores that it uses now, TIME its CPU time so far, PROCS the \
 number of its processes. Command lines are shown to those to whom they belong, and to \
 operators on hosts that start commands for them (not to root of another host); others see `-`.
 ",
@@ -332,6 +332,8 @@ an SQLite file with views for scripts (operators): jobs_v, attempts_v, usage_by_
         examples: &[],
     },
     super::log::VERB,
+    super::attach::ATTACH,
+    super::attach::DETACH,
     Verb {
         name: "drain",
         usage: &["HOST... [--reason TEXT] [--json]"],

@@ -40,6 +40,8 @@ pub enum Event {
     Signal(i32),
     /// What a signal has set off is done.
     Killed(Result<(), Failure>),
+    /// The user leaves, and the jobs go on.
+    Left,
 }
 
 /// What is shown.
@@ -170,7 +172,7 @@ impl Follow {
                     last = Some(o);
                 }
                 Ok(Event::Told(n, told)) => self.told(n, told)?,
-                Ok(e @ (Event::Signal(_) | Event::Killed(_))) => {
+                Ok(e @ (Event::Signal(_) | Event::Killed(_) | Event::Left)) => {
                     if let Some(end) = other(e) {
                         self.end_lines();
                         return end;
