@@ -27,7 +27,7 @@ const SLOW: &str = "starting a session process took too long here";
 /// A launch whose ticket was found good.
 #[derive(Debug)]
 pub(super) struct Start {
-    conn: u32,
+    pub(super) conn: u32,
     request: u32,
     since: Instant,
     ticket: Ticket,
