@@ -3,6 +3,7 @@
 
 mod batch;
 mod completions;
+mod forward;
 mod hangs;
 mod join;
 mod launch;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         programs::trials,
         hangs::trials,
         terminal::trials,
+        forward::trials,
     ] {
         trials.extend(topic(&world));
     }
