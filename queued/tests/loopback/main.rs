@@ -4,6 +4,7 @@
 
 mod errand;
 mod keys;
+mod rejoin;
 mod site;
 
 use libqueue::wire::{
