@@ -2,11 +2,12 @@
 //! knows nothing of other hosts.
 
 use super::fit::{Claim, Known, No, Terms, fit, there};
+use super::held::Held;
 use super::place::FADE;
 use super::types::{AskId, Drain, Effect, Effects, Level, Now, SessionId};
 use super::{Engine, wire};
 use libqueue::expr::Expr;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use wire::{ErrorCode, Load, Need, reply};
 
@@ -27,9 +28,9 @@ const BRIEF: f64 = 0.4;
 /// Sessions and grants of this host.
 #[derive(Debug, Default)]
 pub(super) struct Granting {
-    grants: BTreeMap<AskId, (Now, Need)>,
+    grants: Held<AskId>,
     /// Since when they were granted, and what they need.
-    sessions: BTreeMap<SessionId, (Now, Need)>,
+    sessions: Held<SessionId>,
     /// Those of them that are attempts of batch jobs.
     jobs: BTreeSet<SessionId>,
     /// How many there were.
@@ -74,8 +75,7 @@ impl Mean {
 impl Granting {
     /// What all sessions and grants have.
     fn claim(&self) -> Claim {
-        let all = self.grants.values().chain(self.sessions.values());
-        all.map(|(_, n)| Claim::of(n)).fold(Claim::default(), Claim::and)
+        self.grants.claim().and(self.sessions.claim())
     }
 
     /// The tasks that run, by what was measured and by what began and ended since; and those that are about to.
@@ -129,7 +129,7 @@ impl Granting {
 
     /// When something runs out.
     pub(super) fn wake(&self) -> Option<Now> {
-        self.grants.values().map(|(at, _)| *at + GRANT).min()
+        self.grants.oldest().map(|at| at + GRANT)
     }
 }
 
@@ -337,7 +337,7 @@ impl Engine {
     pub(super) fn tidy_grants(&mut self, now: Now) {
         let grants = &mut self.placing.granting.grants;
         let before = grants.len();
-        grants.retain(|_, (at, _)| now < *at + GRANT);
+        grants.retain(|at| now < at + GRANT);
         if grants.len() != before {
             self.changed(now);
         }

@@ -11,6 +11,7 @@ mod choose;
 mod explain;
 mod fit;
 mod grant;
+mod held;
 #[cfg(test)]
 mod herd;
 pub(crate) mod jobs;
