@@ -2,8 +2,11 @@
 //! signs, a host that answers, and a session that plays a part named by the command's first word. It uses the
 //! real protocol code, so only the decisions are faked.
 
+mod again;
 mod batch;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use again::Again;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use batch::{Jobs, Step};
 
@@ -43,6 +46,8 @@ pub(crate) enum Host {
     Refuses,
     /// With a grant that somebody else signed.
     Impostor,
+    /// As it should, and its sessions outlive their connections.
+    Resumes,
     /// Not at all: it closes the connection.
     Closes,
     /// Nothing listens there.
@@ -67,6 +72,8 @@ pub(crate) struct Fake {
     pub(crate) sessions: Arc<Mutex<wire::Sessions>>,
     /// What the hosts themselves were asked for, in order, each with the host's number.
     pub(crate) controls: Arc<Mutex<Vec<(usize, Control)>>>,
+    /// What hosts do with connections that are to take a broken one's place.
+    pub(crate) again: Arc<Mutex<VecDeque<Again>>>,
     /// What concerns batch jobs.
     pub(crate) jobs: Arc<Mutex<Jobs>>,
 }
@@ -86,6 +93,7 @@ impl Fake {
             needed: Arc::default(),
             sessions: Arc::default(),
             controls: Arc::default(),
+            again: Arc::default(),
             jobs: Arc::default(),
         };
         let places = hosts.iter().enumerate().map(|(n, h)| fake.host(n, *h)).collect();
@@ -187,6 +195,7 @@ impl Fake {
         let needed = self.needed.clone();
         let controls = self.controls.clone();
         let jobs = self.jobs.clone();
+        let again = self.again.clone();
         std::thread::spawn(move || {
             let mut how = how;
             for conn in listener.incoming().flatten() {
@@ -196,8 +205,11 @@ impl Fake {
                 }
                 let (launched, needed) = (launched.clone(), needed.clone());
                 let (controls, tls, jobs) = (controls.clone(), tls.clone(), jobs.clone());
+                let again = again.clone();
                 std::thread::spawn(move || match preamble(conn) {
                     (conn, wire::KIND_CONTROL, _) => control(conn, n, &tls, &controls),
+                    (conn, wire::KIND_RESUME, body) => again::resume(conn, &body, &again),
+                    (conn, wire::KIND_ATTACH, body) => again::attach(conn, &body),
                     (conn, wire::job::KIND_JOBS, _) => batch::answer(conn, &tls, &jobs),
                     (conn, kind, body) => {
                         assert_eq!(kind, wire::KIND_SESSION);
@@ -419,19 +431,21 @@ fn session(
             session_key: key.public(),
         }
         .sign(&signer);
+        answer.resume = how == Host::Resumes;
     }
     let bytes = answer.encode_to_vec();
     conn.write_all(&(bytes.len() as u16).to_be_bytes()).unwrap();
     conn.write_all(&bytes).unwrap();
-    if how != Host::Well {
+    if !matches!(how, Host::Well | Host::Resumes) {
         // Until the other end has seen it.
         let _ = conn.read(&mut [0; 4096]);
         return;
     }
     let config = server_config(&key, Peer::Pinned(client_key)).unwrap();
     let mut s = Session {
-        link: Link::server(conn.into(), config).unwrap(),
+        link: Link::server(conn.into(), config.clone()).unwrap(),
         events: VecDeque::new(),
+        rejoin: None,
     };
     let events = &mut s.events;
     if s.link
@@ -447,6 +461,11 @@ fn session(
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &first);
     assert_eq!(digest.as_ref(), hash, "the request is the one that was signed");
     let launch = Launch::decode(&first[..]).unwrap();
+    if how == Host::Resumes {
+        assert!(launch.resume);
+        s.link.make_resumable();
+        s.rejoin = Some(again::Rejoin::new(nonce, config));
+    }
     launched.lock().unwrap().push(launch.clone());
     needed.lock().unwrap().push(hello.need);
     if let Some(look) = &launch.look {
@@ -487,11 +506,28 @@ impl Seen {
 struct Session {
     link: Link,
     events: VecDeque<Seen>,
+    /// It outlives its connection.
+    rejoin: Option<again::Rejoin>,
 }
 
 impl Session {
     fn pump(&mut self, flags: PollFlags) -> Result<(), LinkError> {
-        wait(self.link.socket().unwrap(), flags, Instant::now() + LIMIT)?;
+        match (self.pump_once(flags), &mut self.rejoin) {
+            (Err(LinkError::Io(_)), Some(rejoin)) => {
+                rejoin.wait(&mut self.link)?;
+                let events = &mut self.events;
+                self.link.receive(|e| events.push_back(Seen::of(&e)))?;
+                self.link.flush().map(drop)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn pump_once(&mut self, flags: PollFlags) -> Result<(), LinkError> {
+        let Some(socket) = self.link.socket() else {
+            return Err(LinkError::Io(std::io::ErrorKind::NotConnected.into()));
+        };
+        wait(socket, flags, Instant::now() + LIMIT)?;
         let events = &mut self.events;
         self.link.receive(|e| events.push_back(Seen::of(&e)))?;
         self.link.flush()?;
@@ -545,7 +581,10 @@ impl Session {
             }
             data = &data[n..];
             if self.link.flush().is_err() {
-                return false;
+                if self.rejoin.is_none() {
+                    return false;
+                }
+                self.link.cut();
             }
         }
         true
@@ -620,6 +659,42 @@ impl Session {
                     }
                 }
                 self.end(0);
+            }
+            // As `cat`, and after so many bytes the connection is gone, again and again.
+            "breaks" => {
+                let mut left = number(1) as usize;
+                while let Some(e) = self.next() {
+                    match e {
+                        Seen::Data(d) => {
+                            if !self.write(Channel::Stdout, &d) {
+                                return self.die(13);
+                            }
+                            if left < d.len() {
+                                self.link.cut();
+                                left = number(1) as usize;
+                            } else {
+                                left -= d.len();
+                            }
+                        }
+                        Seen::Eof => break,
+                        _ => {}
+                    }
+                }
+                self.link.cut();
+                self.end(number(2));
+                // The end is fetched over another connection.
+                while self.next().is_some() {}
+            }
+            "detached" => {
+                self.tell(from_session::Kind::Detached(wire::Detached {
+                    session: "s1a2b3c4d".into(),
+                    by: if number(1) > 0 {
+                        "alice@h3".into()
+                    } else {
+                        String::new()
+                    },
+                    taken: number(1) > 1,
+                }));
             }
             "zeros" => {
                 let block = vec![0; 100_000];
