@@ -65,11 +65,48 @@ fn both_ends_must_have_the_expected_keys() {
 
 #[test]
 fn bulk_data_flows_within_its_credit() {
-    bulk(false);
-    bulk(true);
+    bulk(false, 20 << 20, true);
+    bulk(true, 20 << 20, true);
 }
 
-fn bulk(resumable: bool) {
+/// What keeping and acknowledging costs, in turn with the same without: time, and processor time, which other work on
+/// the machine changes less. Figures are of use from a release build only:
+/// `cargo test --release -p libqueue keeping -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn keeping_costs_little() {
+    let used = || {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
+            .map(Duration::from)
+            .unwrap()
+    };
+    let mut all = [Vec::new(), Vec::new()];
+    for round in 0..22 {
+        let resumable = round % 2 == 1;
+        let (wall, cpu) = (Instant::now(), used());
+        bulk(resumable, 512 << 20, false);
+        let cost = [wall.elapsed().as_secs_f64(), (used() - cpu).as_secs_f64()];
+        // The first of each warms up.
+        if round >= 2 {
+            all[usize::from(resumable)].push(cost);
+        }
+    }
+    for (what, i) in [("time", 0), ("processor time", 1)] {
+        let median = |rounds: &[[f64; 2]]| {
+            let mut v: Vec<f64> = rounds.iter().map(|r| r[i]).collect();
+            v.sort_by(f64::total_cmp);
+            v[v.len() / 2]
+        };
+        let (without, with) = (median(&all[0]), median(&all[1]));
+        eprintln!(
+            "{what} of 512 MiB: {without:.3} s, kept {with:.3} s: throughput x {:.3}",
+            without / with
+        );
+        assert!(without / with > 0.8, "{what}: keeping costs too much");
+    }
+}
+
+fn bulk(resumable: bool, total: usize, looks: bool) {
     let session = KeyPair::generate().unwrap();
     let (c, s) = connect(session.clone(), session.public(), None);
     let (mut c, mut s) = (c.unwrap(), s.unwrap());
@@ -77,7 +114,6 @@ fn bulk(resumable: bool) {
         c.make_resumable();
         s.make_resumable();
     }
-    let total = 20 << 20;
     let reader = std::thread::spawn(move || {
         let (mut sum, mut n) = (0u64, 0);
         while n < total {
@@ -91,6 +127,9 @@ fn bulk(resumable: bool) {
             c.receive(|e| {
                 if let Event::Data(Channel::Stdout, d) = e {
                     n += d.len();
+                    if !looks {
+                        return;
+                    }
                     sum += d.iter().map(|b| u64::from(*b)).sum::<u64>();
                 }
             })
@@ -105,7 +144,7 @@ fn bulk(resumable: bool) {
         let space = s.space(Channel::Stdout);
         let n = space.len().min(total - sent);
         if n > 0 {
-            for (i, b) in space[..n].iter_mut().enumerate() {
+            for (i, b) in space[..n].iter_mut().enumerate().take(if looks { n } else { 0 }) {
                 *b = (sent + i) as u8;
                 sum += u64::from(*b);
             }
