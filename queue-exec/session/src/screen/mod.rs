@@ -77,8 +77,8 @@ impl Screen {
         }
         self.raw.extend_from_slice(bytes);
         if self.raw.len() >= RAW_MAX {
-            self.reduce();
-            if self.raw.len() >= RAW_MAX / 2 {
+            self.reduce(RAW_MAX / 2);
+            if self.raw.len() > RAW_MAX * 3 / 4 {
                 self.catch_up();
             }
         }
@@ -91,7 +91,7 @@ impl Screen {
 
     /// Does a little of that.
     pub(crate) fn work(&mut self) {
-        self.reduce();
+        self.reduce(usize::MAX);
         let n = raw::complete(&self.raw[..SLICE.min(self.raw.len())]);
         self.understand(n.max(1).min(self.raw.len()));
     }
@@ -115,13 +115,13 @@ impl Screen {
         }
     }
 
-    /// Drops what would have left the screen again.
-    fn reduce(&mut self) {
+    /// Drops what would have left the screen again; of what would still be above it so many bytes are kept.
+    fn reduce(&mut self, bytes: usize) {
         let rows = usize::from(self.rows.get());
         if !self.lines.are_plain() {
             return;
         }
-        if let Some((n, pen)) = raw::droppable(&self.raw, rows, rows + SCROLLBACK) {
+        if let Some((n, pen)) = raw::droppable(&self.raw, rows, rows + SCROLLBACK, bytes) {
             self.raw.splice(..n, pen);
         }
     }

@@ -24,8 +24,8 @@ pub(super) struct Modes {
 }
 
 impl Modes {
-    /// What brings a terminal there from a fresh one.
-    pub(super) fn enter(&self) -> String {
+    /// What brings a terminal there: a fresh one, or one that was told all of it before.
+    pub(super) fn enter(&self, fresh: bool) -> String {
         let mut s = String::new();
         if let Some(t) = &self.title {
             s += &format!("\x1b]2;{t}\x07");
@@ -39,8 +39,12 @@ impl Modes {
         if self.other_keys != 0 {
             s += &format!("\x1b[>4;{}m", self.other_keys);
         }
-        for flags in &self.keys {
-            s += &format!("\x1b[>{flags}u");
+        if fresh {
+            for flags in &self.keys {
+                s += &format!("\x1b[>{flags}u");
+            }
+        } else if let Some(flags) = self.keys.last() {
+            s += &format!("\x1b[={flags};1u");
         }
         s
     }

@@ -55,8 +55,8 @@ fn paint(p: &mut Parser<Modes>, whom: Whom, out: &mut String) {
     let (rows, _) = p.screen().size();
     let alternate = p.screen().alternate_screen();
     if whom == Whom::Same {
-        // A soft reset: colours, region, origin, insertion, keypad.
-        *out += "\x1b[!p";
+        // A soft reset: colours, region, origin, insertion, keypad. Not every terminal knows it.
+        *out += "\x1b[!p\x1b[?6l\x1b[r";
         *out += if alternate { "\x1b[?1049h" } else { "\x1b[?1049l" };
     } else {
         let mut main = copy(p);
@@ -78,19 +78,31 @@ fn paint(p: &mut Parser<Modes>, whom: Whom, out: &mut String) {
     if let Some((top, bottom, origin)) = region(p) {
         *out += &format!("\x1b[{top};{bottom}r");
         if origin {
-            let (row, col) = p.screen().cursor_position();
-            *out += &format!(
-                "\x1b[?6h\x1b[{};{}H",
-                (row + 2).saturating_sub(top).max(1),
-                col + 1
-            );
+            *out += "\x1b[?6h";
+            *out += &place(p.screen(), top);
         } else {
             *out += &p.screen().cursor_state_formatted();
         }
     }
     *out += &p.screen().attributes_formatted();
     *out += &p.screen().input_mode_formatted();
-    *out += &p.callbacks().enter();
+    *out += &p.callbacks().enter(whom == Whom::Newcomer);
+}
+
+/// Places the cursor where positions count from line `top`; behind the last column by writing what is there.
+fn place(s: &vt100::Screen, top: u16) -> String {
+    let (row, mut col) = s.cursor_position();
+    let cols = s.size().1.get();
+    let mut last = None;
+    if col >= cols {
+        let wide = s
+            .cell(row, cols - 1)
+            .is_some_and(vt100::Cell::is_wide_continuation);
+        col = cols - if wide { 2 } else { 1 };
+        last = s.rows_formatted(col, cols - col).nth(row.into());
+    }
+    let line = (row + 2).saturating_sub(top).max(1);
+    format!("\x1b[{line};{}H\x1b[m{}", col + 1, last.unwrap_or_default())
 }
 
 /// The lines that have left the screen at the top.

@@ -47,13 +47,11 @@ fn is_finished(sequence: &[u8]) -> bool {
 }
 
 /// Of plain output (text and colours, line after line): how much at the beginning can be dropped, because it would
-/// leave a screen of `rows` lines, and everything that is kept above it (`keep` lines in all), and what has to take
-/// its place so that the colours are right.
-pub(super) fn droppable(raw: &[u8], rows: usize, keep: usize) -> Option<(usize, Vec<u8>)> {
-    // The last `keep` lines, or half of it all, whichever is less.
+/// leave a screen of `rows` lines, and everything that is kept above it (`keep` lines in all, but no more than about
+/// `bytes`), and what has to take its place so that the colours are right.
+pub(super) fn droppable(raw: &[u8], rows: usize, keep: usize, bytes: usize) -> Option<(usize, Vec<u8>)> {
     let (mut lines, mut at) = (0, raw.len());
-    let half = raw.len() / 2;
-    while lines < keep && (at > half || lines < rows) {
+    while lines < keep && (raw.len() - at < bytes || lines < rows) {
         at = raw[..at].iter().rposition(|b| *b == b'\n')?;
         lines += 1;
     }
@@ -130,12 +128,22 @@ mod tests {
     #[test]
     fn drops_only_what_leaves_no_trace() {
         let flood = "some text\r\n".repeat(1000);
-        let (n, pen) = droppable(flood.as_bytes(), 24, 100).unwrap();
+        let (n, pen) = droppable(flood.as_bytes(), 24, 100, usize::MAX).unwrap();
         assert_eq!((flood.len() - n, pen.as_slice()), (99 * 11, &b"\x1b[m"[..]));
+        let (n, _) = droppable(flood.as_bytes(), 24, 100, 550).unwrap();
+        assert_eq!(flood.len() - n, 50 * 11, "enough bytes");
+        let (n, _) = droppable(flood.as_bytes(), 24, 100, 10).unwrap();
+        assert_eq!(flood.len() - n, 23 * 11, "the screen in any case");
         let red = format!("\x1b[31m{flood}");
-        assert_eq!(droppable(red.as_bytes(), 24, 100).unwrap().1, b"\x1b[m\x1b[31m");
+        assert_eq!(
+            droppable(red.as_bytes(), 24, 100, usize::MAX).unwrap().1,
+            b"\x1b[m\x1b[31m"
+        );
         let past = format!("\x1b[31mred\x1b[0m\x1b[K{flood}");
-        assert_eq!(droppable(past.as_bytes(), 24, 100).unwrap().1, b"\x1b[m");
+        assert_eq!(
+            droppable(past.as_bytes(), 24, 100, usize::MAX).unwrap().1,
+            b"\x1b[m"
+        );
         for moved in [
             "\x1b[H",
             "\x1b[?25l",
@@ -147,12 +155,19 @@ mod tests {
             "\x1b[",
         ] {
             let text = format!("{moved}{flood}");
-            assert_eq!(droppable(text.as_bytes(), 24, 100), None, "{moved:?}");
+            assert_eq!(droppable(text.as_bytes(), 24, 100, usize::MAX), None, "{moved:?}");
             // Near the end it is not dropped anyway.
             let text = format!("{flood}{moved}");
-            assert!(droppable(text.as_bytes(), 24, 100).is_some(), "{moved:?}");
+            assert!(
+                droppable(text.as_bytes(), 24, 100, usize::MAX).is_some(),
+                "{moved:?}"
+            );
         }
-        assert_eq!(droppable(b"a\r\nb\r\n", 24, 100), None);
-        assert_eq!(droppable("x\n".repeat(1000).as_bytes(), 24, 100), None, "stairs");
+        assert_eq!(droppable(b"a\r\nb\r\n", 24, 100, usize::MAX), None);
+        assert_eq!(
+            droppable("x\n".repeat(1000).as_bytes(), 24, 100, usize::MAX),
+            None,
+            "stairs"
+        );
     }
 }

@@ -15,7 +15,7 @@ fn assert_same(what: &str, a: &Parser<Modes>, b: &Parser<Modes>) {
     assert_eq!(x.input_mode_formatted(), y.input_mode_formatted(), "{what}");
     assert_eq!(x.attributes_formatted(), y.attributes_formatted(), "{what}");
     assert_eq!(x.alternate_screen(), y.alternate_screen(), "{what}");
-    assert_eq!(a.callbacks().enter(), b.callbacks().enter(), "{what}");
+    assert_eq!(a.callbacks().enter(true), b.callbacks().enter(true), "{what}");
 }
 
 /// What each kind of program leaves on a terminal.
@@ -57,11 +57,13 @@ fn a_newcomer_sees_the_same() {
             let mut s = Screen::new(24, 80);
             s.feed(scene.as_bytes());
             let mut theirs = terminal(24, 80);
-            theirs.process(if whom == Whom::Newcomer {
-                b"$ queue attach s1\r\n"
+            if whom == Whom::Newcomer {
+                theirs.process(b"$ queue attach s1\r\n");
             } else {
-                b"garbage \x1b[31m\x1b[7;9Hsomewhere \x1b[3"
-            });
+                // It saw everything, and then something else.
+                theirs.process(&Lines::default().translate(scene.as_bytes().to_vec()));
+                theirs.process(b"garbage \x1b[31m\x1b[7;9Hsomewhere \x1b[3");
+            }
             theirs.process(&s.paint(whom));
             let mut wanted = terminal(24, 80);
             wanted.process(&Lines::default().translate(scene.as_bytes().to_vec()));
@@ -142,6 +144,27 @@ fn a_flood_leaves_its_end() {
         theirs.screen().contents()
     );
     assert_eq!(s.text(), shown);
+}
+
+/// What is understood in time has all its lines.
+#[test]
+fn the_lines_above_are_kept() {
+    let mut s = Screen::new(24, 80);
+    for i in 0..1000 {
+        s.feed(format!("{i} {}\r\n", "x".repeat(70)).as_bytes());
+        while i % 300 == 299 && s.has_work() {
+            s.work();
+        }
+    }
+    let mut theirs = terminal(24, 80);
+    theirs.process(&s.paint(Whom::Newcomer));
+    assert!(theirs.screen().contents().starts_with("977 x"));
+    theirs.screen_mut().set_scrollback(SCROLLBACK);
+    assert!(
+        theirs.screen().contents().starts_with("477 x"),
+        "{}",
+        theirs.screen().contents()
+    );
 }
 
 #[test]

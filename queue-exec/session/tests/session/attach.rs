@@ -1,16 +1,17 @@
 //! Leaving a session and coming back, taking it over, looking at it.
 
-use crate::fake::{Front, LIMIT, Run, packet, sh};
+use crate::fake::{Front, LIMIT, Run, packet, sh, socket_of};
 use libqueue::link::{LinkError, wait};
 use libqueue::stream::Channel;
 use libqueue::tls::KeyPair;
 use libqueue::wire::{Attach, Empty, Launch, Pty, Winsize, from_session, to_session};
 use nix::poll::PollFlags;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use prost::Message as _;
 use queue_exec::client;
 use queue_exec::protocol::{self, AttachState};
 use std::num::NonZeroU16;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 fn size(rows: u32, cols: u32) -> Winsize {
@@ -365,4 +366,43 @@ fn a_slow_watcher_makes_nobody_wait() {
     r.input(b"\r");
     assert_eq!(watcher.status().0, Some(1));
     assert_eq!(r.finish().0, Some(1));
+}
+
+/// A monitor that was restarted hears who is attached.
+#[test]
+fn a_new_monitor_hears_who_is_attached() {
+    let mut r = Run::start(&terminal(ASKS));
+    r.sees("ready");
+    let mut watcher = r.attach("bob@h3", &wish(true));
+    watcher.sees("ready");
+    r.tell(to_session::Kind::Detach(Empty {}));
+    r.detached();
+    r.link.cut();
+    let path = socket_of(&r.child);
+    let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
+    let listener = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    r.monitor = std::fs::File::open("/dev/null").unwrap().into();
+    wait(listener.as_fd(), PollFlags::POLLIN, Instant::now() + LIMIT).unwrap();
+    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).unwrap();
+    // SAFETY: the kernel just made it for us.
+    r.monitor = unsafe { OwnedFd::from_raw_fd(fd) };
+    std::fs::remove_file(path).unwrap();
+    let mut buf = vec![0; protocol::PACKET_MAX];
+    let (n, _) = client::receive(r.monitor.as_fd(), &mut buf).unwrap();
+    let (id, request) = protocol::Request::decode(&buf[..n]).unwrap();
+    assert_eq!(request, protocol::Request::Adopt { nonce: [1; 16] });
+    client::send(r.monitor.as_fd(), &protocol::Reply::Done.encode(id), None).unwrap();
+    let watched = AttachState {
+        detached: true,
+        watchers: 1,
+    };
+    assert_eq!(state(&r), watched);
+    // And passes on connections as the old one did.
+    r.front = r.attach("alice@h3", &wish(false));
+    r.sees("ready");
+    r.input(b"end\r");
+    assert_eq!(watcher.status().0, Some(7));
+    assert_eq!(r.finish().0, Some(7));
 }

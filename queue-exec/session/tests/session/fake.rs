@@ -14,6 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -140,10 +141,15 @@ pub(crate) fn claim(
         cgroup: false,
         uid_min: 0,
         allow_root: true,
-        socket: "/nonexistent".into(),
+        socket: socket_of(&child).to_str().unwrap().to_owned(),
     };
     client::send(ours.as_fd(), &claim.encode(), Some(back.as_fd())).unwrap();
     (ours, child, front, key, session_key)
+}
+
+/// Where a session looks for a new monitor.
+pub(crate) fn socket_of(session: &Child) -> PathBuf {
+    std::env::temp_dir().join(format!("queue-session-test-{}.sock", session.id()))
 }
 
 pub(crate) fn answer(front: &mut TcpStream) -> SessionAnswer {
