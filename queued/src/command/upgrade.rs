@@ -64,15 +64,17 @@ fn tell(json: bool, queued: (&Status, &Status), exec: (&About, &About)) {
     let sessions = exec.0.sessions.min(exec.1.sessions);
     let jobs = exec.0.jobs.min(exec.1.jobs);
     if json {
-        let one = |before: &str, now: &str, program: &str| serde_json::json!({ "before": before, "version": now, "program": program });
-        let all = serde_json::json!({
-            "host": queued.1.host,
-            "queued": one(&queued.0.version, &queued.1.version, &queued.1.program),
-            "queue_exec": one(&exec.0.version, &exec.1.version, &exec.1.program),
-            "sessions": sessions,
-            "jobs": jobs,
-        });
-        return say(&all.to_string());
+        let one = |before: &str, now: &str, program: &str| {
+            let (before, now, program) = (quoted(before), quoted(now), quoted(program));
+            format!("{{\"before\":{before},\"version\":{now},\"program\":{program}}}")
+        };
+        let all = format!(
+            "{{\"host\":{},\"queued\":{},\"queue_exec\":{},\"sessions\":{sessions},\"jobs\":{jobs}}}",
+            quoted(&queued.1.host),
+            one(&queued.0.version, &queued.1.version, &queued.1.program),
+            one(&exec.0.version, &exec.1.version, &exec.1.program),
+        );
+        return say(&all);
     }
     let count = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     say(&format!(
@@ -85,6 +87,16 @@ fn tell(json: bool, queued: (&Status, &Status), exec: (&About, &About)) {
         count(sessions, "session"),
         count(jobs, "job"),
     ));
+}
+
+/// A text as JSON has it.
+fn quoted(text: &str) -> String {
+    let one = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(one).collect::<String>())
 }
 
 // ---- The new programs ------------------------------------------------------------------------------------
@@ -290,5 +302,22 @@ fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
             bail!("no answer of the new program for {} s", REPLACE.as_secs());
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_json_has_them() {
+        assert_eq!(quoted("/a b/é"), "\"/a b/é\"");
+        assert_eq!(quoted("\"\\\n"), "\"\\\"\\\\\\u000a\"");
+    }
+
+    #[test]
+    fn what_a_program_complained_of_is_one_line() {
+        assert_eq!(last_line(b"first\n bad \x1b[m thing \n\n"), ": bad [m thing");
+        assert_eq!(last_line(b""), "");
     }
 }
