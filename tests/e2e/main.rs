@@ -13,6 +13,7 @@ mod place;
 mod privilege;
 mod programs;
 mod seeing;
+mod skew;
 mod survive;
 mod terminal;
 mod upgrade;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let world = World::of(world::three);
     let more = World::of(world::three_more);
     let jobs = World::of(world::three);
+    let skew = World::of(skew::mixed);
     let mut trials = Vec::new();
     for topic in [
         launch::trials,
@@ -60,9 +62,10 @@ fn main() -> ExitCode {
     for topic in [batch::trials, survive::trials, upgrade::trials] {
         trials.extend(topic(&jobs));
     }
+    trials.extend(skew::trials(&skew));
     trials.extend(mail::trials());
     let conclusion = run(&args, trials);
-    for hosts in [world, more, jobs] {
+    for hosts in [world, more, jobs, skew] {
         if let Err(e) = hosts.down() {
             let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
             return ExitCode::FAILURE;
