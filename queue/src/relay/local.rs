@@ -220,6 +220,11 @@ impl Relay {
         if self.role == Role::Watch {
             return self.on_signal_watching(r.signal);
         }
+        if self.role == Role::Attach && !self.keys.is_started() && signals::is_fatal(r.signal) {
+            // The command has nothing to do with it: whoever is not attached yet goes.
+            self.control(to_session::Kind::Detach(Empty {}));
+            return std::mem::replace(&mut self.interrupted, true).then_some(End::Signal(r.signal));
+        }
         if !self.keys.is_started() && signals::is_fatal(r.signal) {
             // The first one is for the command, which may run by now; a second one is for us.
             if std::mem::replace(&mut self.interrupted, true) {

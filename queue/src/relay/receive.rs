@@ -113,6 +113,8 @@ impl Relay {
                 }
             }
             from_session::Kind::Failed(f) => return Err(self.not_run(&f)),
+            // Who only looks has no part in it.
+            from_session::Kind::Stopped(_) if self.role == Role::Watch => {}
             from_session::Kind::Stopped(signal) => self.stopping = Some(signal as i32),
             from_session::Kind::Continued(_) => self.stopping = None,
             from_session::Kind::Ended(e) => {
