@@ -1,6 +1,7 @@
 //! End to end: Queue installed and running on hosts made of namespaces, looked at from outside only.
 //! One file per topic. Needs root; says so and fails without.
 
+mod attach;
 mod batch;
 mod completions;
 mod forward;
@@ -12,6 +13,7 @@ mod members;
 mod place;
 mod privilege;
 mod programs;
+mod resume;
 mod seeing;
 mod skew;
 mod survive;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let more = World::of(world::three_more);
     let jobs = World::of(world::three);
     let skew = World::of(skew::mixed);
+    let sessions = World::of(world::three);
     let mut trials = Vec::new();
     for topic in [
         launch::trials,
@@ -62,10 +65,13 @@ fn main() -> ExitCode {
     for topic in [batch::trials, survive::trials, upgrade::trials] {
         trials.extend(topic(&jobs));
     }
+    for topic in [resume::trials, attach::trials] {
+        trials.extend(topic(&sessions));
+    }
     trials.extend(skew::trials(&skew));
     trials.extend(mail::trials());
     let conclusion = run(&args, trials);
-    for hosts in [world, more, jobs, skew] {
+    for hosts in [world, more, jobs, sessions, skew] {
         if let Err(e) = hosts.down() {
             let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
             return ExitCode::FAILURE;
