@@ -22,6 +22,7 @@ mod engine;
 mod errand;
 mod exec;
 mod gossip;
+mod guests;
 mod handler;
 mod identity;
 mod listen;
@@ -93,6 +94,8 @@ async fn run(
     tokio::spawn(ready.run(exec.clone(), gossip, batch.clone()));
     tokio::spawn(jobs.run(driver.clone(), exec.clone()));
     let askers = batch::ask::places();
+    let guests = guests::Guests::new();
+    tokio::spawn(listen::look(guests.clone(), driver.clone()));
     for s in tcp {
         let s = tokio::net::TcpListener::from_std(s).context("cannot listen")?;
         let rooms = listen::Rooms {
@@ -101,6 +104,7 @@ async fn run(
             batch: batch.clone(),
             askers: askers.clone(),
             door: door.clone(),
+            guests: guests.clone(),
         };
         tokio::spawn(listen::serve(s, std::mem::take(&mut remotes), rooms));
     }

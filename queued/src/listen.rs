@@ -1,12 +1,13 @@
 //! The TCP port: accepts, reads the preamble and not a byte more, and passes the connection on by its kind. A
-//! session's goes to queue-exec as a descriptor. Whoever has not proved anything yet has little time and few
-//! connections. Knows no users and no placement.
+//! session's goes to queue-exec as a descriptor. Whoever has not proved anything yet has little time, and a place
+//! (`guests`) only until others need it more. Knows no users and no placement.
 
 use crate::batch::{Batch, ask, link};
 use crate::door::{Door, Visitor};
 use crate::driver::{Driver, Event};
 use crate::engine::types::Input;
 use crate::exec::{self, Exec, Gone};
+use crate::guests::{Guest, Guests};
 use crate::{address, admit, control, mesh, rejoin};
 use libqueue::wire::job::{KIND_JOBS, KIND_WORK};
 use libqueue::wire::{
@@ -19,24 +20,22 @@ use nix::sys::socket::{
 };
 use prost::Message as _;
 use queue_exec::protocol::{Reply, Request};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 /// How long a preamble may take.
 const PREAMBLE: Duration = Duration::from_secs(5);
 /// How long queue-exec may take to start a session.
 const START: Duration = Duration::from_secs(15);
-/// Connections that have proved nothing yet: in all, and from one address.
-const UNKNOWN: usize = 1024;
-const UNKNOWN_EACH: usize = 256;
+/// How often it is looked where members are.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long the other end is given to read a refusal.
 const LINGER: Duration = Duration::from_secs(2);
 /// Longest body of a preamble: a ticket and a certificate.
@@ -96,43 +95,6 @@ fn open_one(at: SocketAddr) -> nix::Result<std::net::TcpListener> {
     Ok(s.into())
 }
 
-/// Counts connections that have proved nothing, by address.
-#[derive(Debug, Default)]
-struct Unknown(Mutex<BTreeMap<IpAddr, usize>>);
-
-/// One of them; dropped when it has proved something or is closed.
-struct Guest {
-    all: Arc<Unknown>,
-    ip: IpAddr,
-}
-
-impl Unknown {
-    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Guest> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = map.entry(ip).or_insert(0);
-        if *n >= UNKNOWN_EACH {
-            return None;
-        }
-        *n += 1;
-        Some(Guest {
-            all: self.clone(),
-            ip,
-        })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut map = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(n) = map.get_mut(&self.ip) {
-            *n -= 1;
-            if *n == 0 {
-                map.remove(&self.ip);
-            }
-        }
-    }
-}
-
 /// Where connections go.
 #[derive(Debug, Clone)]
 pub(crate) struct Rooms {
@@ -146,18 +108,26 @@ pub(crate) struct Rooms {
     pub askers: Arc<Semaphore>,
     /// Ours.
     pub door: Door,
+    /// Places for those who have proved nothing yet.
+    pub guests: Arc<Guests>,
+}
+
+/// Keeps in mind where members are, for ever.
+pub(crate) async fn look(guests: Arc<Guests>, driver: Driver) {
+    loop {
+        let (tx, rx) = oneshot::channel();
+        driver.send(Event::Roster(tx)).await;
+        let Ok(all) = rx.await else { return };
+        let ip = |e: &crate::engine::types::Entry| Some(e.address.parse::<SocketAddr>().ok()?.ip());
+        guests.members(all.iter().filter_map(ip).map(address::plain));
+        sleep(LOOK).await;
+    }
 }
 
 /// Serves one listening socket, and before it those who came to the program before this one, until the door is shut.
 pub(crate) async fn serve(listener: TcpListener, before: Vec<TcpStream>, rooms: Rooms) {
-    let room = Arc::new(Semaphore::new(UNKNOWN));
-    let unknown = Arc::new(Unknown::default());
     let mut before = before.into_iter();
     loop {
-        // When all places are taken the kernel's queue holds the rest.
-        let Ok(place) = room.clone().acquire_owned().await else {
-            return;
-        };
         let waited = before.next().and_then(|s| s.peer_addr().ok().map(|a| (s, a)));
         let accepted = match waited {
             Some(r) => Ok(r),
@@ -177,76 +147,13 @@ pub(crate) async fn serve(listener: TcpListener, before: Vec<TcpStream>, rooms: 
             }
         };
         let from = SocketAddr::new(address::plain(from.ip()), from.port());
-        let Some(guest) = unknown.enter(from.ip()) else {
-            tracing::debug!("too many connections from {from} that say nothing: closed one");
-            continue;
-        };
-        let Rooms {
-            driver,
-            exec,
-            batch,
-            askers,
-            door,
-        } = rooms.clone();
+        let (guest, told) = rooms.guests.enter(from.ip(), Instant::now());
+        let rooms = rooms.clone();
         tokio::spawn(async move {
-            let Some(stream) = speaks(stream, &door).await else {
-                return;
-            };
-            let mut inside = Some(door.enter());
-            let Some((stream, kind, body)) = preamble(stream, from).await else {
-                return;
-            };
-            if kind == KIND_MEMBER || kind == KIND_WORK {
-                // They come back.
-                inside = None;
-            }
-            if kind != KIND_MEMBER {
-                door.open().await;
-            }
-            match kind {
-                KIND_SESSION => {
-                    drop(guest);
-                    session(stream, &body, from, &driver, &exec).await;
-                    drop(place);
-                }
-                KIND_RESUME | KIND_ATTACH => {
-                    // All sessions of a host may come back at once.
-                    drop(guest);
-                    let wish = if kind == KIND_RESUME {
-                        rejoin::resume(&body)
-                    } else {
-                        rejoin::attach(&body)
-                    };
-                    rejoin::serve(stream, wish, from, &driver.context().identity.own.name, &exec).await;
-                    drop(place);
-                }
-                KIND_MEMBER => {
-                    // A member connection lasts; its handshake has a limit of its own.
-                    let watch = tokio::spawn(async move {
-                        sleep(mesh::HANDSHAKE).await;
-                        drop((guest, place));
-                    });
-                    mesh::serve(stream, from, driver.context(), driver, exec).await;
-                    watch.abort();
-                }
-                KIND_CONTROL => {
-                    control::serve(stream, from, &driver, &exec).await;
-                    drop((guest, place));
-                }
-                KIND_WORK => {
-                    link::serve(stream, from, &driver, &batch, || drop((guest, place))).await;
-                }
-                KIND_JOBS => {
-                    let inside = inside.take();
-                    let proved = |waits: bool| {
-                        drop((guest, place));
-                        inside.filter(|_| !waits)
-                    };
-                    ask::serve(stream, from, &driver, &exec, &batch, &askers, proved).await;
-                }
-                _ => {
-                    admit::serve(stream, from, driver.context(), driver, exec).await;
-                    drop((guest, place));
+            tokio::select! {
+                () = greet(stream, from, guest, rooms) => {}
+                () = told.notified() => {
+                    tracing::debug!("closed a connection from {from} that had proved nothing: others need the place");
                 }
             }
         });
@@ -266,6 +173,100 @@ async fn speaks(stream: TcpStream, door: &Door) -> Option<TcpStream> {
         }
     };
     spoken.then_some(stream)
+}
+
+/// Serves one connection.
+async fn greet(stream: TcpStream, from: SocketAddr, guest: Guest, rooms: Rooms) {
+    let Rooms {
+        driver,
+        exec,
+        batch,
+        askers,
+        door,
+        guests,
+    } = rooms;
+    let Some(stream) = speaks(stream, &door).await else {
+        return;
+    };
+    let mut inside = Some(door.enter());
+    let Some((stream, kind, body)) = preamble(stream, from).await else {
+        return;
+    };
+    if kind == KIND_MEMBER || kind == KIND_WORK {
+        // They come back.
+        inside = None;
+    }
+    if kind != KIND_MEMBER {
+        door.open().await;
+    }
+    let proved = |guest: Guest| move || guest.proved();
+    match kind {
+        KIND_SESSION => {
+            let Ok(_turn) = guest.turns().acquire_owned().await else {
+                return;
+            };
+            // What was begun with queue-exec is not broken off.
+            if !guest.leave() {
+                return;
+            }
+            match session(stream, &body, from, &driver, &exec).await {
+                Ok(()) => guests.enter(from.ip(), Instant::now()).0.proved(),
+                Err(None) => {}
+                Err(Some((stream, text, code))) => {
+                    let (_guest, told) = guests.enter(from.ip(), Instant::now());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = refuse(stream, refusal(text, code)) => {}
+                            () = told.notified() => {}
+                        }
+                        drop((_guest, inside));
+                    });
+                }
+            }
+        }
+        KIND_RESUME | KIND_ATTACH => {
+            let Ok(_turn) = guest.turns().acquire_owned().await else {
+                return;
+            };
+            // What was begun with queue-exec is not broken off.
+            if !guest.leave() {
+                return;
+            }
+            let wish = if kind == KIND_RESUME {
+                rejoin::resume(&body)
+            } else {
+                rejoin::attach(&body)
+            };
+            rejoin::serve(stream, wish, from, &driver.context().identity.own.name, &exec).await;
+        }
+        KIND_MEMBER => mesh::serve(stream, from, driver.context(), driver, exec, proved(guest)).await,
+        KIND_CONTROL => {
+            control::serve(stream, from, &driver, &exec).await;
+            drop(guest);
+        }
+        KIND_WORK => link::serve(stream, from, &driver, &batch, proved(guest)).await,
+        KIND_JOBS => {
+            let known = guest.is_known();
+            ask::serve(
+                stream,
+                from,
+                &driver,
+                &exec,
+                &batch,
+                &askers,
+                known,
+                move |waits: bool| {
+                    guest.proved();
+                    inside.filter(|_| !waits)
+                },
+            )
+            .await;
+        }
+        _ => {
+            admit::serve(stream, from, driver.context(), driver, exec).await;
+            drop(guest);
+        }
+    }
 }
 
 /// Reads the preamble; `None` if it is none of ours.
@@ -300,16 +301,30 @@ async fn preamble(mut stream: TcpStream, from: SocketAddr) -> Option<(TcpStream,
     }
 }
 
-/// Hands a session's connection to queue-exec.
-async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driver, exec: &Exec) {
+/// Hands a session's connection to queue-exec. If that comes to nothing: what is to be said on it, unless nothing
+/// can be.
+async fn session(
+    stream: TcpStream,
+    body: &[u8],
+    from: SocketAddr,
+    driver: &Driver,
+    exec: &Exec,
+) -> Result<(), Option<(TcpStream, String, i32)>> {
     let host = || driver.context().identity.own.name.clone();
     let Ok(hello) = SessionHello::decode(body) else {
-        let text = "malformed session request: another version of Queue?";
-        return refuse(stream, refusal(text.into(), 0)).await;
+        let text = "malformed session request: another version of Queue?".to_owned();
+        return Err(Some((stream, text, 0)));
     };
     // Out of our event loop before anybody else reads from it.
     let Ok(std) = stream.into_std() else {
-        return;
+        return Err(None);
+    };
+    let back = |std, text, code| match TcpStream::from_std(std) {
+        Ok(s) => Err(Some((s, text, code))),
+        Err(e) => {
+            tracing::error!("cannot answer {from}: {e}");
+            Err(None)
+        }
     };
     let need = hello.need.unwrap_or_default();
     let from_here = from.ip().to_canonical().is_loopback()
@@ -317,14 +332,11 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
             .local_addr()
             .is_ok_and(|a| a.ip().to_canonical() == from.ip().to_canonical());
     let Some((grant, granted)) = driver.grant(need.clone(), from_here).await else {
-        return;
+        return Err(None);
     };
     if let reply::Kind::Error(e) = granted {
         tracing::info!("refused a session from {from}: {}", e.text);
-        return match TcpStream::from_std(std) {
-            Ok(s) => refuse(s, refusal(e.text, e.code)).await,
-            Err(e) => tracing::error!("cannot answer {from}: {e}"),
-        };
+        return back(std, e.text, e.code);
     }
     let note = SessionNote {
         need: Some(need),
@@ -339,12 +351,13 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
     };
     let Ok(fd) = std.try_clone() else {
         tracing::error!("out of descriptors: a session from {from} was not started");
-        return;
+        driver.send(Event::Input(Input::Ungrant { ask: grant })).await;
+        return Err(None);
     };
     let refused = match timeout(START, exec.ask(request, Some(fd.into()))).await {
         Ok(Ok(Reply::Started { login, .. })) => {
             tracing::debug!("a session of {login} from {from} started");
-            return;
+            return Ok(());
         }
         Ok(Ok(Reply::Refused { text, .. })) => text,
         Ok(Ok(_)) => format!("queue-exec on {} is of another version", host()),
@@ -352,15 +365,12 @@ async fn session(stream: TcpStream, body: &[u8], from: SocketAddr, driver: &Driv
         // It may have started the session; then the connection is not ours to write to.
         Ok(Err(Gone::Lost)) | Err(_) => {
             tracing::error!("queue-exec did not say whether the session from {from} started");
-            return;
+            return Err(None);
         }
     };
     driver.send(Event::Input(Input::Ungrant { ask: grant })).await;
     tracing::info!("refused a session from {from}: {refused}");
-    match TcpStream::from_std(std) {
-        Ok(s) => refuse(s, refusal(refused, 0)).await,
-        Err(e) => tracing::error!("cannot answer {from}: {e}"),
-    }
+    back(std, refused, 0)
 }
 
 fn refusal(refused: String, code: i32) -> SessionAnswer {
@@ -392,20 +402,6 @@ pub(crate) async fn refuse(mut stream: TcpStream, mut answer: SessionAnswer) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_for_strangers_are_counted_by_address() {
-        let all = Arc::new(Unknown::default());
-        let (a, b) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let mut guests: Vec<_> = (0..UNKNOWN_EACH).map(|_| all.enter(a).unwrap()).collect();
-        assert!(all.enter(a).is_none());
-        let other = all.enter(b);
-        assert!(other.is_some());
-        guests.pop();
-        assert!(all.enter(a).is_some());
-        drop((guests, other));
-        assert!(all.0.lock().unwrap().is_empty());
-    }
 
     #[test]
     fn a_port_in_use_is_told() {

@@ -23,6 +23,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long TLS and the hellos may take.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Largest hello: it is in memory before it is known whose it is.
+const HELLO_MAX: usize = 32 * 1024;
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(6);
 /// How long the other end is given to read our last words.
@@ -185,18 +187,19 @@ pub(crate) async fn introduce(
     Ok(tls)
 }
 
-/// Serves a connection whose preamble was a member's.
+/// Serves a connection whose preamble was a member's. `proved` is called once it is known to be one's.
 pub(crate) async fn serve(
     stream: TcpStream,
     from: SocketAddr,
     context: Arc<Context>,
     driver: Driver,
     exec: Exec,
+    proved: impl FnOnce(),
 ) {
     let local = stream.local_addr().ok().map(|a| a.ip());
     let handshake = async {
         let mut tls = TlsAcceptor::from(context.server.clone()).accept(stream).await?;
-        let said: wire::Member = read_frame(&mut tls).await?;
+        let said: wire::Member = read_frame_of(&mut tls, HELLO_MAX).await?;
         io::Result::Ok((tls, said))
     };
     let (mut tls, said) = match timeout(HANDSHAKE, handshake).await {
@@ -223,6 +226,7 @@ pub(crate) async fn serve(
     if !is_current(&context, &driver) {
         return;
     }
+    proved();
     if errand {
         return errand::serve(tls, &host, from, &context, &driver, &exec).await;
     }

@@ -6,6 +6,7 @@ mod batch;
 mod completions;
 mod forward;
 mod hangs;
+mod hostile;
 mod join;
 mod launch;
 mod mail;
@@ -29,6 +30,11 @@ use libtest_mimic::{Arguments, run};
 use world::World;
 
 fn main() -> ExitCode {
+    // An attacker inside a host (`hostile`), not the tests.
+    let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|w| w == "--play") {
+        return hostile::play(&words[2..]);
+    }
     let args = Arguments::from_args();
     if !args.list && !nix::unistd::geteuid().is_root() {
         let _ = writeln!(
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
     let jobs = World::of(world::three);
     let skew = World::of(skew::mixed);
     let sessions = World::of(world::three);
+    let besieged = World::of(hostile::with_a_stranger);
     let mut trials = Vec::new();
     for topic in [
         launch::trials,
@@ -70,8 +77,9 @@ fn main() -> ExitCode {
     }
     trials.extend(skew::trials(&skew));
     trials.extend(mail::trials());
+    trials.extend(hostile::trials(&besieged));
     let conclusion = run(&args, trials);
-    for hosts in [world, more, jobs, sessions, skew] {
+    for hosts in [world, more, jobs, sessions, skew, besieged] {
         if let Err(e) = hosts.down() {
             let _ = writeln!(io::stderr(), "e2e: taking the hosts down: {e:#}");
             return ExitCode::FAILURE;

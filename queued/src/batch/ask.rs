@@ -33,8 +33,9 @@ const TALK: Duration = Duration::from_secs(5);
 const DECIDE: Duration = Duration::from_secs(12);
 /// How long one write may take.
 const WRITE: Duration = Duration::from_secs(30);
-/// Largest question.
+/// Largest question, and largest one from an address that is not known: it is in memory before it is known who asks.
 const ASK_MAX: usize = 1 << 20;
+const ASK_MAX_STRANGER: usize = 64 * 1024;
 /// Answers that wait for one asker; one that takes no more is cut off.
 const ANSWERS: usize = 256;
 /// Askers at the same time.
@@ -47,8 +48,9 @@ pub(crate) fn places() -> Arc<Semaphore> {
 
 type Refused = (ErrorCode, String);
 
-/// Serves one. `proved` is called once it is known who asks, with whether he waits for what is yet to happen; what it
-/// returns is kept until he is answered.
+/// Serves one. `known`: it comes from a known address. `proved` is called once it is known who asks, with whether he
+/// waits for what is yet to happen; what it returns is kept until he is answered.
+#[expect(clippy::too_many_arguments, reason = "where it goes, and what is known of it")]
 pub(crate) async fn serve(
     stream: TcpStream,
     from: SocketAddr,
@@ -56,12 +58,14 @@ pub(crate) async fn serve(
     exec: &Exec,
     batch: &Batch,
     places: &Arc<Semaphore>,
+    known: bool,
     proved: impl FnOnce(bool) -> Option<Inside>,
 ) {
     let context = driver.context();
     let ask = async {
         let mut tls = TlsAcceptor::from(context.server.clone()).accept(stream).await?;
-        let ask: JobAsk = mesh::read_frame_of(&mut tls, ASK_MAX).await?;
+        let max = if known { ASK_MAX } else { ASK_MAX_STRANGER };
+        let ask: JobAsk = mesh::read_frame_of(&mut tls, max).await?;
         io::Result::Ok((tls, ask))
     };
     let (tls, ask) = match timeout(TALK, ask).await {
