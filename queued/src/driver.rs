@@ -454,6 +454,7 @@ impl Task {
                 self.conns.remove(&conn);
             }
             Effect::Datagram { address, message } => self.gossip.send(&address, message),
+            Effect::Unheard(host) => self.gossip.forget(host),
             Effect::Keys(keys) => {
                 self.gossip.adopt(&keys);
                 if let Err(e) = identity::keep_keys(&context.layout, &keys) {

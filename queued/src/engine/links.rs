@@ -109,6 +109,9 @@ impl Engine {
             } else if now >= l.said + KEEPALIVE {
                 l.said = now;
                 let blocked = p.datagram.is_none_or(|t| now >= t + NO_DATAGRAM);
+                if blocked && p.swims {
+                    out.push(Effect::Unheard(p.host.number()));
+                }
                 let message = match load {
                     Some(load) if blocked => member::Kind::Load(load),
                     _ => member::Kind::Roster(wire_roster(Vec::new())),

@@ -103,6 +103,15 @@ impl Engine {
             }
             return;
         }
+        // Whoever holds the authority leads, and is sent all jobs. That is known since this host joined; no other member
+        // becomes it by its own word or by hearsay as long as that one belongs to the cluster.
+        let held = self.authority || self.peers.values().any(|p| p.authority && p.host.name != name);
+        if held && std::mem::take(&mut entry.authority) {
+            out.log(
+                Level::Debug,
+                format!("{name} is said to hold the authority, and does not"),
+            );
+        }
         let news = match self.peers.get_mut(&name) {
             None => {
                 let mut p = Peer::new(entry.host.clone());

@@ -37,7 +37,13 @@ const PACKET: usize = 1200;
 /// back), so it rises by more.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Largest such rise, as a power of two.
-const STRIDE_MAX: u32 = 44;
+const STRIDE_MAX: u32 = 38;
+/// Epochs so far ahead of this host's clock are nobody's: ten years. Else one lie about a host, with an epoch near the
+/// end of all numbers, could be outlived by none of its own. As a host that outlives a lie takes the next epoch, it is
+/// heard as soon as the clocks have gone on by a millisecond.
+const AHEAD: u64 = 10 * 365 * 86_400 * 1000 * 2;
+/// No clock is so far behind but by mistake: 2025.
+const NEVER_BEFORE: u64 = 1_735_689_600_000 * 2;
 /// A suspicion that should have been decided so long ago was not: we were frozen ourselves, and may have the
 /// answer in a buffer.
 const FROZEN: Duration = Duration::from_secs(1);
@@ -237,6 +243,8 @@ pub(super) struct Swim {
     applied: Arc<Mutex<Vec<Change>>>,
     done: Done,
     hosts: usize,
+    /// The last epoch that anybody can have at time zero.
+    last: u64,
     /// When we were last declared dead, and how often in quick succession.
     rejoined: Option<Duration>,
     strides: u32,
@@ -257,6 +265,7 @@ impl Swim {
         let codec = Codec::default();
         let applied = codec.applied.clone();
         Self {
+            last: own.epoch.max(NEVER_BEFORE).saturating_add(AHEAD),
             foca: Foca::new(own, config(hosts), Chance(rng), codec),
             applied,
             done: Done::default(),
@@ -294,12 +303,20 @@ impl Swim {
         }
     }
 
+    /// The last epoch that anybody can have now.
+    fn limit(&self, now: Duration) -> u64 {
+        let passed = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.last.saturating_add(passed.saturating_mul(2))
+    }
+
     /// A packet came in. `known`: whether a host number is a member's.
     pub(super) fn packet(&mut self, now: Duration, data: &[u8], known: impl Fn(u64) -> bool) {
         let Ok(mut packet) = Packet::read(data) else {
             return;
         };
         let own = *self.own();
+        let limit = self.limit(now);
+        let impossible = |id: &Id| id.epoch > limit;
         let stranger = |id: &Id| id.host != own.host && !known(id.host);
         let via = match &packet.header.message {
             Message::PingReq { target: id, .. }
@@ -308,6 +325,9 @@ impl Swim {
             | Message::ForwardedAck { origin: id, .. } => Some(id),
             _ => None,
         };
+        if impossible(&packet.header.src) || via.is_some_and(impossible) {
+            return;
+        }
         if stranger(&packet.header.src) || via.is_some_and(stranger) {
             self.done.strangers = true;
             return;
@@ -317,7 +337,9 @@ impl Swim {
         if let Some(members) = &mut packet.members {
             members.retain(|m| {
                 let id = m.id();
-                let keep = if id.host == own.host {
+                let keep = if impossible(id) {
+                    false
+                } else if id.host == own.host {
                     // A life of ours that we do not remember: it cannot be argued with, only outlived.
                     let unknown = id.epoch > own.epoch;
                     if unknown {
@@ -384,7 +406,13 @@ impl Swim {
         if self.rejoined.replace(now).is_some_and(|t| now < t + AGAIN) {
             self.strides = (self.strides + 3).min(STRIDE_MAX);
             let own = *self.own();
-            let id = own.after(own.epoch, 1 << self.strides);
+            let leap = own.after(own.epoch, 1 << self.strides);
+            // Not past what others take for possible.
+            let id = if leap.epoch < self.limit(now).saturating_sub(AHEAD / 2) {
+                leap
+            } else {
+                own.after(own.epoch, 0)
+            };
             let _ = self.foca.change_identity(id, &mut self.done);
         } else {
             self.strides = 0;

@@ -500,3 +500,28 @@ fn a_stop_says_goodbye_to_everybody() {
     assert!(bye(&out, 1).unwrap().contains("stopped"));
     assert!(handle(&mut e, 99 * S, Input::Tick).is_empty() && e.wake().is_none());
 }
+
+#[test]
+fn nobody_becomes_the_leader_by_saying_so() {
+    let leader = Entry {
+        authority: true,
+        ..entry("h1", 1)
+    };
+    let mut e = engine(&[leader, entry("h3", 3)]);
+    let leads = |e: &Engine| -> Vec<String> {
+        let all = e.roster("").into_iter().filter(|e| e.authority);
+        all.map(|e| e.host.name).collect()
+    };
+    assert_eq!(leads(&e), ["h1"]);
+    // h3 claims it, for itself and for somebody new who would come first.
+    arrive(&mut e, S, 7, host("h3", 3), hello("10.0.0.3:7838", 3), "10.0.0.3");
+    for (name, serial) in [("h3", 3), ("a0", 9)] {
+        let claim = Entry {
+            authority: true,
+            ..entry(name, serial)
+        };
+        let message = Message::Roster(vec![claim]);
+        handle(&mut e, S, Input::Heard { conn: 7, message });
+        assert_eq!(leads(&e), ["h1"], "{name}");
+    }
+}

@@ -294,6 +294,9 @@ pub(crate) enum Effect {
         /// What.
         message: wire::gossip::Kind,
     },
+    /// A host lives, but its datagrams do not get through: forget which of them were seen. Somebody may have spoken in
+    /// its name with numbers that its own never reach.
+    Unheard(u64),
     /// Tell a local program that its answer is not there yet: `Waiting`.
     Progress {
         /// Which question.

@@ -141,6 +141,11 @@ impl Gossip {
         }
     }
 
+    /// Takes any datagram of this host for new, once: it is known to live, and is not heard.
+    pub(crate) fn forget(&self, host: u64) {
+        self.state().ring.forget(host);
+    }
+
     /// A host was removed from the cluster: the keys that it knows are used no longer than necessary.
     pub(crate) fn removed(&self) {
         self.state().ring.removed(Instant::now());

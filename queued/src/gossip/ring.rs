@@ -87,6 +87,13 @@ impl Ring {
         self.hurry(now);
     }
 
+    /// Takes any datagram of this host for new, once.
+    pub(super) fn forget(&mut self, host: u64) {
+        for slot in &mut self.slots {
+            slot.senders.forget(host);
+        }
+    }
+
     fn hurry(&mut self, now: Instant) {
         for until in self.slots.iter_mut().filter_map(|s| s.until.as_mut()) {
             *until = (*until).min(now + KEPT_REMOVED);
@@ -298,5 +305,23 @@ mod tests {
                 assert!(seen.insert((h.key, h.host, h.boot, h.counter)), "{h:?}");
             }
         }
+    }
+
+    #[test]
+    fn who_was_spoken_for_with_the_last_numbers_is_heard_again() {
+        let t = Instant::now();
+        let (mut liar, mut meant, mut b) = (Ring::default(), Ring::default(), Ring::default());
+        for r in [&mut liar, &mut meant, &mut b] {
+            r.adopt(t, 1, &[1; 32]);
+        }
+        for (boot, counter) in [(OWN.boot, u64::MAX), (u64::MAX - 1, 1), (u64::MAX, 1)] {
+            let mut out = Vec::new();
+            assert!(liar.seal(t, Own { boot, ..OWN }, counter, b"hello", &mut out));
+            assert!(hears(&mut b, t, &out));
+        }
+        let d = send(&mut meant, t, 7);
+        assert!(!hears(&mut b, t, &d));
+        b.forget(OWN.host);
+        assert!(hears(&mut b, t, &d) && !hears(&mut b, t, &d));
     }
 }

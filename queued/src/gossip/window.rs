@@ -133,6 +133,11 @@ impl Senders {
         Some(payload)
     }
 
+    /// Forgets what was heard of a host.
+    pub(super) fn forget(&mut self, host: u64) {
+        self.all.remove(&host);
+    }
+
     /// Forgets whoever was silent for longest. Only members get here, so it is rare.
     fn forget_one(&mut self) {
         let oldest = self.all.iter().min_by_key(|(_, s)| s.used).map(|(n, _)| *n);

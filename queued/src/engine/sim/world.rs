@@ -316,7 +316,11 @@ impl World {
             }
             Effect::Revoked(_) => self.nodes[i].revoked = self.list.clone(),
             Effect::Log(level, text) => self.said.push((self.now, i, level, text)),
-            Effect::Answer { .. } | Effect::Progress { .. } | Effect::Keys(_) | Effect::KeepDrain(_) => {}
+            Effect::Answer { .. }
+            | Effect::Progress { .. }
+            | Effect::Keys(_)
+            | Effect::KeepDrain(_)
+            | Effect::Unheard(_) => {}
         }
     }
 

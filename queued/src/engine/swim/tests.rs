@@ -211,3 +211,48 @@ fn foreign_bytes_do_no_harm() {
     }
     assert!(p.hosts.iter().all(|h| h.active() < 100));
 }
+
+#[test]
+fn an_epoch_that_could_not_be_outlived_is_nobodys() {
+    let known = |n| n < 9;
+    let to = |dst: Id, src: Id, members: Vec<Member<Id>>| {
+        let header = Header {
+            src,
+            src_incarnation: 0,
+            dst,
+            message: Message::Gossip,
+        };
+        let members = Some(members);
+        Packet { header, members }.bytes()
+    };
+    let packet = |src, members| to(id(1, 2000), src, members);
+    let mut s = Swim::new(id(1, 2000), 3, Rng::new(1));
+    s.packet(MS, &packet(id(2, 2), vec![Member::alive(id(3, 2000))]), known);
+    s.take();
+    // Farewells in another's name, of the last epoch there is, and of the last one that is possible.
+    for epoch in [u64::MAX, u64::MAX - 1, s.limit(MS) + 1] {
+        s.packet(MS, &packet(id(2, 2), vec![Member::down(id(3, epoch))]), known);
+        assert_eq!(s.take().changes, []);
+        s.packet(MS, &packet(id(3, epoch), vec![]), known);
+        assert_eq!(s.take().changes, []);
+    }
+    let last = s.limit(MS) | 1;
+    s.packet(2 * MS, &packet(id(2, 2), vec![Member::down(id(3, last))]), known);
+    assert_eq!(s.take().changes.last().map(|c| c.verdict), Some(Verdict::Down));
+    // The one that is meant outlives it, and is heard a moment later.
+    let mut meant = Swim::new(id(3, 2000), 3, Rng::new(2));
+    meant.packet(
+        2 * MS,
+        &to(id(3, 2000), id(2, 2), vec![Member::down(id(3, last))]),
+        known,
+    );
+    assert!(meant.own().epoch > last && !meant.own().left());
+    let own = *meant.own();
+    s.packet(10 * MS, &packet(id(2, 2), vec![Member::alive(own)]), known);
+    let change = s.take().changes.pop().map(|c| (c.id.epoch, c.verdict));
+    assert_eq!(change, Some((own.epoch, Verdict::Alive)));
+    // Nobody can be made to leap out of what is possible.
+    let lie = vec![Member::alive(id(3, u64::MAX - 1))];
+    meant.packet(MS, &to(own, id(2, 2), lie), known);
+    assert_eq!(meant.own(), &own);
+}
