@@ -382,6 +382,20 @@ pub fn replace_room(
 /// # Errors
 /// As the system calls.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    write_atomic_for(path, bytes, mode, None)
+}
+
+/// The same for an owner (user and group) in whose directory it may be: the file that was made here is given to him
+/// by its descriptor, never by its name, which he might have given to another file meanwhile.
+///
+/// # Errors
+/// As the system calls.
+pub fn write_atomic_for(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> Result<(), StateError> {
     let name = path
         .file_name()
         .map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
@@ -398,6 +412,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateErr
             .mode(mode)
             .open(&tmp)?;
         f.write_all(bytes)?;
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::fchown(&f, Some(uid), Some(gid))?;
+        }
         f.sync_all()?;
         fs::rename(&tmp, path)
     })();
@@ -544,5 +561,26 @@ mod tests {
         assert!(room.lock(Duration::from_millis(10)).unwrap().is_none());
         drop(first);
         assert!(room.lock(Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_written_for_another_goes_to_him_and_no_link_is_followed() {
+        let t = TestDir::new();
+        let d = t.path();
+        let (path, other) = (d.join("revoked"), d.join("other"));
+        fs::write(&other, "theirs").unwrap();
+        // Whoever owns the directory has put links where the file and its forerunner are to be.
+        for name in ["revoked", ".revoked.tmp"] {
+            std::os::unix::fs::symlink(&other, d.join(name)).unwrap();
+        }
+        let us = nix::unistd::geteuid().as_raw();
+        // Root may give it to anybody; others only to themselves.
+        let to = if us == 0 { 54_321 } else { us };
+        let group = nix::unistd::getegid().as_raw();
+        write_atomic_for(&path, b"list", 0o600, Some((to, group))).unwrap();
+        let m = fs::symlink_metadata(&path).unwrap();
+        assert!(m.is_file() && m.uid() == to && m.mode() & 0o777 == 0o600);
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        assert_eq!(fs::metadata(&other).unwrap().uid(), us);
     }
 }

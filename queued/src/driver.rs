@@ -457,7 +457,7 @@ impl Task {
             Effect::Unheard(host) => self.gossip.forget(host),
             Effect::Keys(keys) => {
                 self.gossip.adopt(&keys);
-                if let Err(e) = identity::keep_keys(&context.layout, &keys) {
+                if let Err(e) = identity::keep_keys(&context.layout, &keys, None) {
                     failed("the gossip keys", &e);
                 }
                 self.keys = Some(keys);

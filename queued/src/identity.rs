@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, chown};
 use prost::Message as _;
 use queue_exec::cert::{HostCert, PublicKey, fingerprint};
 use queue_exec::layout::Layout;
-use queue_exec::state::write_atomic;
+use queue_exec::state::{write_atomic, write_atomic_for};
 use serde::Deserialize;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -125,12 +125,13 @@ pub(crate) fn read_keys(layout: &Layout) -> anyhow::Result<Option<Keys>> {
     }
 }
 
-/// Writes the gossip keys down.
+/// Writes the gossip keys down; as root, for their `owner`.
 ///
 /// # Errors
 /// As the file system says.
-pub(crate) fn keep_keys(layout: &Layout, keys: &Keys) -> anyhow::Result<()> {
-    write_atomic(&layout.queued_state().join(KEYS), &keys.encode_to_vec(), 0o600)?;
+pub(crate) fn keep_keys(layout: &Layout, keys: &Keys, owner: Option<(Uid, Gid)>) -> anyhow::Result<()> {
+    let path = layout.queued_state().join(KEYS);
+    write_atomic_for(&path, &keys.encode_to_vec(), 0o600, raw(owner))?;
     Ok(())
 }
 
@@ -343,11 +344,12 @@ pub(crate) fn keep_cluster(
     owner: Option<(Uid, Gid)>,
 ) -> anyhow::Result<()> {
     let path = layout.queued_state().join(CLUSTER);
-    write_atomic(&path, cluster.text().as_bytes(), 0o600)?;
-    if let Some((uid, gid)) = owner {
-        chown(&path, Some(uid), Some(gid))?;
-    }
+    write_atomic_for(&path, cluster.text().as_bytes(), 0o600, raw(owner))?;
     Ok(())
+}
+
+fn raw(owner: Option<(Uid, Gid)>) -> Option<(u32, u32)> {
+    owner.map(|(uid, gid)| (uid.as_raw(), gid.as_raw()))
 }
 
 /// Certified names have only letters, digits, `-`, `_` and dots, and do not begin with a dot; what does not
@@ -430,14 +432,12 @@ impl Fresh {
     }
 
     fn fill(&self, what: &Contents<'_>, owner: Option<(Uid, Gid)>) -> anyhow::Result<()> {
-        let mut paths = vec![self.tmp.clone(), self.tmp.join(MEMBERS)];
-        for d in &paths {
+        let dirs = [self.tmp.clone(), self.tmp.join(MEMBERS)];
+        for d in &dirs {
             DirBuilder::new().mode(0o700).create(d)?;
         }
-        let mut file = |name: &str, bytes: &[u8]| {
-            let p = self.tmp.join(name);
-            write_atomic(&p, bytes, 0o600)?;
-            paths.push(p);
+        let file = |name: &str, bytes: &[u8]| {
+            write_atomic_for(&self.tmp.join(name), bytes, 0o600, raw(owner))?;
             anyhow::Ok(())
         };
         file(TLS_KEY, what.tls.pkcs8())?;
@@ -454,8 +454,9 @@ impl Fresh {
             file(&format!("{MEMBERS}/{}", file_name(&m.host.name)), &encode(m))?;
         }
         if let Some((uid, gid)) = owner {
-            for p in paths {
-                chown(&p, Some(uid), Some(gid))?;
+            // The outer one last: until then nobody else can put another thing in the place of what is in it.
+            for d in dirs.iter().rev() {
+                chown(d, Some(uid), Some(gid))?;
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
 use queue_exec::cert::Revocations;
 use queue_exec::layout::Layout;
-use queue_exec::state::{Room, random, write_atomic};
+use queue_exec::state::{Room, random, write_atomic_for};
 use queue_exec::takeover::Inherited;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
@@ -268,8 +268,7 @@ fn take_revocations(layout: &Layout, user: &nix::unistd::User) -> anyhow::Result
     let path = layout.queued_state().join(identity::REVOKED);
     let version = |b: &[u8]| Revocations::verify(b, &authority).map_or(0, |r| r.version);
     if version(&list) > fs::read(&path).map_or(0, |b| version(&b)) {
-        write_atomic(&path, &list, 0o600)?;
-        nix::unistd::chown(&path, Some(user.uid), Some(user.gid))?;
+        write_atomic_for(&path, &list, 0o600, Some((user.uid.as_raw(), user.gid.as_raw())))?;
     }
     Ok(())
 }
@@ -285,12 +284,7 @@ fn take_keys(layout: &Layout, user: Option<&nix::unistd::User>) -> anyhow::Resul
     if identity::read_keys(layout)?.is_some_and(|k| k.version >= key.version) {
         return Ok(());
     }
-    identity::keep_keys(layout, &wire_keys(&key))?;
-    if let Some(u) = user {
-        let path = layout.queued_state().join(identity::KEYS);
-        nix::unistd::chown(&path, Some(u.uid), Some(u.gid))?;
-    }
-    Ok(())
+    identity::keep_keys(layout, &wire_keys(&key), user.map(|u| (u.uid, u.gid)))
 }
 
 /// The directory of the sockets. queue-exec makes it, too; whoever comes first.
