@@ -995,7 +995,7 @@ pub struct JoinRequest {
     /// Token id.
     #[prost(string, tag = "1")]
     pub token: String,
-    /// Token secret.
+    /// Proof that the token's secret is known (`queue_exec::token::proof`); of an older version: the secret.
     #[prost(string, tag = "2")]
     pub secret: String,
     /// Host name wanted.

@@ -18,7 +18,7 @@ use crate::state::{
     self, AUTHORITY_KEY, AUTHORITY_PUB, HOST_CERT, HOST_KEY, ISSUED, REVOKED, Room, SERIAL, StateError,
     TOKENS, random, replace_room, unix_now,
 };
-use crate::token::{ID_LEN, SECRET_LEN, base32};
+use crate::token::{ID_LEN, PROOF, SECRET_LEN, base32, proof_by};
 use ed25519_dalek::SigningKey;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -95,7 +95,7 @@ pub struct NewToken {
 pub struct Applicant<'a> {
     /// Which token it shows.
     pub token: &'a str,
-    /// The token's secret.
+    /// The proof that it knows the token's secret ([`crate::token::proof`]); of an older version: the secret.
     pub secret: &'a str,
     /// The name it wants.
     pub name: &'a str,
@@ -467,7 +467,11 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     if name.len() <= NAME_MAX && !name.is_empty() && name.split('.').all(label) {
         return Ok(());
     }
-    let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    let shown: String = name
+        .chars()
+        .filter(|c| !crate::codec::is_odd(*c))
+        .take(80)
+        .collect();
     Err(Failure::new(
         Refusal::Name,
         format!("'{shown}' cannot be a host's name: letters, digits, - and _ in parts divided by dots"),
@@ -556,7 +560,14 @@ fn check_token(room: &Room, who: &Applicant<'_>, now: u64) -> Result<StoredToken
         .ok_or_else(unknown)?;
     let t = StoredToken::decode(&bytes)
         .map_err(|e| StateError::other(&room.path(TOKENS).join(who.token), e.to_string()))?;
-    if !same(&Sha256::digest(who.secret.as_bytes()).into(), &t.secret) {
+    let digest = |s: &str| Sha256::digest(s.as_bytes()).into();
+    let wanted = if who.secret.starts_with(PROOF) {
+        digest(&proof_by(&t.secret, who.name, who.host_key, who.tls_key))
+    } else {
+        // A joiner of an older version shows the secret itself.
+        t.secret
+    };
+    if !same(&digest(who.secret), &wanted) {
         return Err(token("wrong secret in the join token"));
     }
     if now > t.expires {

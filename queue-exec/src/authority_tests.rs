@@ -243,3 +243,37 @@ fn a_locked_room_is_busy_and_damaged_files_are_named() {
     c.room.write(&format!("{TOKENS}/{}", t.id), b"junk").unwrap();
     assert!(c.ask(&t, "h2", 2, false).unwrap_err().text.contains(&t.id));
 }
+
+#[test]
+fn a_proof_admits_who_made_it_and_nobody_else() {
+    let c = cluster();
+    let t = c.token(3);
+    let keys = |n: u8| ([n; 32], [n.wrapping_add(100); 32]);
+    let ask = |proof: &str, name: &str, n: u8| {
+        let (host_key, tls_key) = keys(n);
+        let who = Applicant {
+            token: &t.id,
+            secret: proof,
+            name,
+            host_key: &host_key,
+            tls_key: &tls_key,
+        };
+        admit(&c.room, &who, false, Duration::ZERO)
+    };
+    let proof = |secret: &str, n: u8| {
+        let (host_key, tls_key) = keys(n);
+        crate::token::proof(secret, "h2", &host_key, &tls_key)
+    };
+    let good = proof(&t.secret, 2);
+    assert!(!good.contains(&t.secret));
+    // Whoever passes it on can use it for no other keys and no other name.
+    for (proof, name, n) in [(&good, "h2", 3), (&good, "h3", 2), (&proof("other", 2), "h2", 2)] {
+        let e = ask(proof, name, n).unwrap_err();
+        assert!(e.code == Refusal::Token && e.text.contains("wrong secret"), "{e}");
+    }
+    assert!(ask(&good[..good.len() - 1], "h2", 2).is_err());
+    assert!(ask("p1-", "h2", 2).is_err());
+    assert!(ask(&good, "h2", 2).unwrap().is_some());
+    // What is kept of the secret makes proofs, and is none.
+    assert!(ask(&t.secret, "h4", 4).unwrap().is_some(), "as older versions do");
+}

@@ -8,7 +8,7 @@
 //!
 //! `QJOIN1-lan-...`, without a port, is a token without an address: the joiner looks for the authority on its LAN.
 
-use crate::cert::Fingerprint;
+use crate::cert::{Fingerprint, PublicKey};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -25,6 +25,42 @@ const CHECK_CHARS: usize = 6;
 const MAX: usize = 512;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
+/// What a proof begins with; no secret does.
+pub(crate) const PROOF: &str = "p1-";
+const PROOF_CONTEXT: &[u8] = b"QUEUE join proof 1\0";
+
+/// What a joiner shows in the place of its token's secret: an HMAC-SHA256 with it over the name and the keys that are to
+/// be admitted. Whoever passes it on, as the authority's own daemon does, can have nobody else admitted by it.
+pub fn proof(secret: &str, name: &str, host_key: &PublicKey, tls_key: &PublicKey) -> String {
+    proof_by(&Sha256::digest(secret.as_bytes()).into(), name, host_key, tls_key)
+}
+
+/// The same with what the authority keeps of a secret.
+pub(crate) fn proof_by(
+    secret_hash: &[u8; 32],
+    name: &str,
+    host_key: &PublicKey,
+    tls_key: &PublicKey,
+) -> String {
+    let mut pads = [[0x36u8; 64], [0x5c; 64]];
+    for pad in &mut pads {
+        for (p, k) in pad.iter_mut().zip(secret_hash) {
+            *p ^= k;
+        }
+    }
+    let [inner, outer] = pads;
+    // The keys are of fixed length, so nothing can be moved from one part into another.
+    let inner = Sha256::new()
+        .chain_update(inner)
+        .chain_update(PROOF_CONTEXT)
+        .chain_update(host_key)
+        .chain_update(tls_key)
+        .chain_update(name.as_bytes())
+        .finalize();
+    let mac = Sha256::new().chain_update(outer).chain_update(inner).finalize();
+    format!("{PROOF}{}", base32(&mac))
+}
+
 /// What a join token says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
@@ -34,7 +70,7 @@ pub struct Token {
     pub authority: Fingerprint,
     /// Which token, as [`Request::Admit`](crate::protocol::Request::Admit) names it.
     pub id: String,
-    /// Its secret, to be sent only to that authority.
+    /// Its secret, which is never sent: see [`proof`].
     pub secret: String,
 }
 

@@ -14,7 +14,7 @@ use libqueue::wire::{Empty, HostState, JoinRequest, reply, request};
 use queue_exec::authority;
 use queue_exec::layout::Layout;
 use queue_exec::state::Room;
-use queue_exec::token::Token;
+use queue_exec::token::{Token, proof};
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Join) -> anyhow::Result<()> {
     let mut talk = reach(&token, &keys.tls)?;
     let wanted = JoinRequest {
         token: token.id.clone(),
-        secret: token.secret.clone(),
+        secret: proof(&token.secret, &name, &keys.host_key(), &keys.tls.public()),
         name: name.clone(),
         host_key: keys.host_key().to_vec(),
         address: said.map(|a| a.to_string()).unwrap_or_default(),
