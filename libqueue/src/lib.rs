@@ -14,5 +14,6 @@ pub mod resources;
 pub mod seal;
 pub mod size;
 pub mod stream;
+pub mod text;
 pub mod tls;
 pub mod wire;

@@ -18,6 +18,14 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+/// Whether a character could drive a terminal or make a line read other than it is (marks of direction): it has no
+/// place in names and texts for people. The same rule as `libqueue::text`, which the root process does not link.
+pub fn is_odd(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Appends values in wire order.
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
@@ -139,10 +147,10 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// A UTF-8 string of at most `max` bytes without control characters (it will be shown to people).
+    /// A UTF-8 string of at most `max` bytes without odd characters (it will be shown to people).
     pub fn text(&mut self, max: usize) -> Result<String, Malformed> {
         let s = std::str::from_utf8(self.bytes(max)?).map_err(|_| Malformed(self.what))?;
-        if s.chars().any(char::is_control) {
+        if s.chars().any(is_odd) {
             return Err(Malformed(self.what));
         }
         Ok(s.to_owned())

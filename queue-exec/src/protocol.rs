@@ -873,7 +873,7 @@ impl FromSession {
 pub fn printable(text: &str) -> String {
     let mut s: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if crate::codec::is_odd(c) { ' ' } else { c })
         .collect();
     if s.len() > TEXT_MAX {
         let cut = (0..=TEXT_MAX).rev().find(|i| s.is_char_boundary(*i)).unwrap_or(0);

@@ -3,6 +3,7 @@
 use crate::sys;
 use libqueue::exit;
 use libqueue::link::LinkError;
+pub use libqueue::text::printable;
 use nix::errno::Errno;
 
 /// Why nothing was run, or why we do not know how it ended.
@@ -77,27 +78,6 @@ pub fn link_reason(e: &LinkError) -> String {
         LinkError::Io(e) if e.raw_os_error().is_some() => reason(e),
         e => e.to_string(),
     }
-}
-
-/// Text that came from elsewhere, made safe to show: control characters (an escape sequence could do anything
-/// to a terminal) are spelled out, line ends become blanks.
-pub fn printable(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for c in text.trim_end().chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(' '),
-            c if c.is_control() => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            // Marks that turn the direction of writing: a line could read other than it is.
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                let _ = write!(out, "\\u{{{:x}}}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// Writes one line to standard error, whole, with our prefix. `raw`: the terminal needs its carriage return.

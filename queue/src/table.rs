@@ -1,4 +1,6 @@
-//! Tables in plain text. Pure: strings in, one string out.
+//! Tables in plain text. Pure: strings in, one string out, harmless whatever was in them.
+
+use libqueue::text::printable;
 
 /// A table with a line of heads. Its last column may be cut, the others are as wide as what is in them.
 #[derive(Debug, Clone)]
@@ -25,7 +27,8 @@ impl Table {
     /// Adds a row, with as many cells as there are heads.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.right.len(), "{cells:?}");
-        self.rows.push(cells);
+        // Whoever made the cells may have forgotten where they come from.
+        self.rows.push(cells.iter().map(|c| printable(c)).collect());
     }
 
     /// As text; lines longer than `width` are cut, and end in `...`.

@@ -88,7 +88,7 @@ pub(crate) async fn serve(
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    libqueue::text::plain(text, 80)
 }
 
 fn error(code: ErrorCode, text: impl Into<String>) -> Error {

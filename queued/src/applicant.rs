@@ -77,12 +77,7 @@ pub(crate) fn connect(token: &Token, tls: &KeyPair) -> anyhow::Result<Talk> {
     let offer: JoinOffer = frame::read(&mut stream).map_err(|e| not_queue(&e))?;
     let shown = peer_key(stream.conn.peer_certificates());
     let (authority, said) = check_offer(&offer, token, shown)?;
-    let cluster: String = offer
-        .cluster
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(64)
-        .collect();
+    let cluster = libqueue::text::plain(&offer.cluster, 64);
     Ok(Talk {
         stream,
         authority,
@@ -183,7 +178,7 @@ impl Talk {
         match reply.error {
             None => Ok(reply),
             Some(e) => {
-                let text: String = e.text.chars().filter(|c| !c.is_control()).take(1000).collect();
+                let text = libqueue::text::plain(&e.text, 1000);
                 Err(AskError {
                     text: format!("{} did not admit this host: {text}", self.member),
                     open: false,

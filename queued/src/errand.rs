@@ -66,7 +66,7 @@ pub(crate) async fn ask(
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    libqueue::text::plain(text, 500)
 }
 
 /// Serves an errand whose hello was a good one: reads the question, answers, closes.

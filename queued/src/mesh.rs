@@ -7,6 +7,7 @@ use crate::engine::types::{ConnId, Hello, Host, Input, Message};
 use crate::errand;
 use crate::exec::Exec;
 use libqueue::frame;
+use libqueue::text::plain;
 use libqueue::tls::{self, peer_key};
 use libqueue::wire::{self, KIND_MEMBER, MemberHello, PROTOCOL, member, preamble};
 use std::io;
@@ -294,7 +295,7 @@ fn check_hello(context: &Context, h: MemberHello, key: Option<[u8; 32]>) -> Resu
             host.name
         ));
     }
-    let word = |s: &str| s.chars().filter(|c| !c.is_control()).take(WORD_MAX).collect();
+    let word = |s: &str| plain(s, WORD_MAX);
     let hello = Hello {
         address: crate::verify::address(&h.address),
         boot: h.boot.into_iter().take(WORD_MAX).collect(),
@@ -440,8 +441,6 @@ fn understand(context: &Context, said: wire::Member) -> Option<Message> {
         | member::Kind::Renew(_)
         | member::Kind::Renewed(_)
         | member::Kind::Failed(_) => None,
-        member::Kind::Bye(text) => Some(Message::Bye(
-            text.chars().filter(|c| !c.is_control()).take(500).collect(),
-        )),
+        member::Kind::Bye(text) => Some(Message::Bye(plain(&text, 500))),
     }
 }

@@ -13,7 +13,7 @@ pub(crate) fn line(args: fmt::Arguments<'_>) {
         // A pipe that is ready takes PIPE_BUF (4096) bytes without blocking.
         let mut s: String = format!("queue-exec: {args}")
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| !queue_exec::codec::is_odd(*c))
             .take(1000)
             .collect();
         s.push('\n');

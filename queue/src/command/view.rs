@@ -118,7 +118,7 @@ pub fn json(value: &impl Serialize, one_line: bool) -> Result<String, Failure> {
         true => serde_json::to_string(value),
         false => serde_json::to_string_pretty(value),
     };
-    text.map(|s| s + "\n")
+    text.map(|s| libqueue::text::json(&s) + "\n")
         .map_err(|e| Failure::own(format!("JSON: {e}")))
 }
 

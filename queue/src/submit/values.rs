@@ -451,7 +451,7 @@ pub fn restart(text: &str) -> Result<Restart, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > NAME_MAX || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > NAME_MAX || text.chars().any(libqueue::text::is_odd) {
         return Err(format!(
             "`{}` is no name: one line of at most {NAME_MAX} bytes",
             crate::messages::printable(text)
@@ -483,7 +483,7 @@ pub fn word_of(text: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn address(text: &str) -> Result<String, String> {
-    let bad = |c: char| c.is_control() || c.is_whitespace() || "<>()\"\\;:".contains(c);
+    let bad = |c: char| libqueue::text::is_odd(c) || c.is_whitespace() || "<>()\"\\;:".contains(c);
     if text.is_empty() || text.len() > NAME_MAX || text.starts_with('-') || text.contains(bad) {
         return Err(format!(
             "`{}` is neither an address nor a user",

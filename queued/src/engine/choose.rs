@@ -407,7 +407,7 @@ fn verdict(word: &wire::Word) -> Result<(), No> {
         ErrorCode::Unknown => ErrorCode::NoHost,
         code => code,
     };
-    let text: String = word.no.chars().filter(|c| !c.is_control()).take(300).collect();
+    let text = libqueue::text::plain(&word.no, 300);
     Err(No::new(code, text))
 }
 

@@ -125,7 +125,7 @@ pub(super) fn sane_load(l: Load) -> Load {
 
 /// Foreign facts, of bounded size and printable.
 pub(super) fn sane_facts(f: Facts) -> Facts {
-    let text = |s: &str| -> String { s.chars().filter(|c| !c.is_control()).take(TEXT).collect() };
+    let text = |s: &str| libqueue::text::plain(s, TEXT);
     Facts {
         version: f.version,
         cores: f.cores.min(COUNT),

@@ -25,7 +25,7 @@ pub(super) struct Ready {
 
 /// One line without control characters, at most so many characters.
 pub(super) fn clean(text: &str, most: usize) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if libqueue::text::is_odd(c) { ' ' } else { c };
     text.chars()
         .take(most)
         .map(plain)
@@ -108,7 +108,7 @@ pub(super) fn build(config: &Config, host: &str, cluster: &str, letter: &Letter)
     let text: String = letter
         .body
         .chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .filter(|c| !libqueue::text::is_odd(*c) || matches!(c, '\n' | '\t'))
         .collect();
     let message = builder
         .body(text)

@@ -24,6 +24,8 @@ const LEASE: u64 = 15 * 60_000;
 const LEASE_MIN: u64 = 1000;
 /// A job waits for at most so many others.
 const AFTER_MAX: usize = 100_000;
+/// Longest name of anything, in bytes.
+const NAME_MAX: usize = 255;
 /// Characters of a command that lists show.
 const COMMAND: usize = 200;
 /// What a reason of a refused job begins with.
@@ -277,8 +279,23 @@ impl Leader {
             let n = submit.entries.len();
             return Err(format!("it has {n} entries for {tasks} tasks"));
         }
+        let p = &row.plan;
+        let names = [
+            ("name", &p.name),
+            ("group", &p.group),
+            ("host", &p.host),
+            ("preferred host", &p.prefer),
+        ];
+        for (what, text) in names.into_iter().chain([("address for mail", &p.mail_to)]) {
+            // `queue` refuses these itself; another client may not.
+            if text.len() > NAME_MAX || text.chars().any(libqueue::text::is_odd) {
+                return Err(format!(
+                    "its {what} is longer than {NAME_MAX} bytes, or has characters that cannot be shown"
+                ));
+            }
+        }
         for l in &row.plan.limits {
-            if l.name.is_empty() || l.name.chars().any(char::is_control) {
+            if l.name.is_empty() || l.name.chars().any(libqueue::text::is_odd) {
                 return Err("a limit needs a name".to_owned());
             }
         }
@@ -465,7 +482,7 @@ fn command(run: &Run) -> String {
         let arg = String::from_utf8_lossy(arg);
         text.extend(
             arg.chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
+                .map(|c| if libqueue::text::is_odd(c) { ' ' } else { c })
                 .take(COMMAND + 1),
         );
         if text.len() > 4 * COMMAND {

@@ -12,7 +12,7 @@ const SUBJECT: usize = 120;
 
 /// One line without control characters, at most so many characters.
 pub(super) fn line(text: &str, most: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if libqueue::text::is_odd(c) { ' ' } else { c };
     let mut cut: String = text.chars().take(most).map(clean).collect();
     if text.chars().nth(most).is_some() {
         cut.push('…');
@@ -24,7 +24,7 @@ pub(super) fn line(text: &str, most: usize) -> String {
 fn output(bytes: &[u8]) -> String {
     let clean = |c: char| match c {
         '\n' | '\t' => c,
-        c if c.is_control() => '?',
+        c if libqueue::text::is_odd(c) => '?',
         c => c,
     };
     String::from_utf8_lossy(bytes).chars().map(clean).collect()
