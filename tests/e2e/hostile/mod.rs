@@ -5,8 +5,13 @@
 //! what they print is looked at here. They speak the wire's languages with the product's own libraries, and hold
 //! nothing that their role would not have.
 
+mod escapes;
+mod files;
+mod liar;
 mod play;
+mod possessed;
 mod strangers;
+mod tickets;
 
 pub(crate) use play::main as play;
 
@@ -23,7 +28,15 @@ use queue_harness::{Cluster, HostCommand, Output, Status, queue as install};
 use crate::world::{World, all_up, bare, named, queue};
 
 pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
-    strangers::trials(w)
+    let rooms = [
+        strangers::trials,
+        liar::trials,
+        tickets::trials,
+        possessed::trials,
+        escapes::trials,
+        files::trials,
+    ];
+    rooms.into_iter().flat_map(|room| room(w)).collect()
 }
 
 /// Three members, and h4, which is none. On all of them the attackers are installed.

@@ -10,7 +10,7 @@ use libqueue::tls::{KeyPair, Peer, client_config, server_name};
 use libqueue::wire::preamble;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::strangers;
+use super::{escapes, files, liar, possessed, strangers, tickets};
 
 /// Runs the role that the arguments name.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -31,6 +31,17 @@ fn role(args: &[&str]) -> Result<()> {
         ["garbage", to] => strangers::garbage(to),
         ["datagrams", to] => strangers::datagrams(to),
         ["shakers", to] => strangers::shakers(to),
+        ["tickets", to, target] => tickets::tickets(to, target),
+        ["bob", to, target] => tickets::bob(to, target, false),
+        ["bob-later", to, target] => tickets::bob(to, target, true),
+        ["captured", cert, to] => possessed::captured(cert, to),
+        ["possessed", cert, captured] => possessed::possessed(cert, captured),
+        ["middle", port] => possessed::middle(port),
+        ["fake-daemon", cert, which] => possessed::fake_daemon(cert, which),
+        ["swap", dir, name, target] => files::swap(dir, name, target),
+        ["odd-jobs"] => escapes::odd_jobs(),
+        ["join-as", to, name] => strangers::join_as(to, name),
+        ["lie", args @ ..] => liar::play(args),
         _ => bail!("no such role: {args:?}"),
     }
 }

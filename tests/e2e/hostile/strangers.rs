@@ -491,3 +491,26 @@ pub(super) fn datagrams(to: &str) -> Result<()> {
     tell("sent", thread.join().ok().context("the thread broke")?);
     Ok(())
 }
+
+/// Asks to be admitted by a name, without a token that counts.
+pub(super) fn join_as(to: &str, name: &str) -> Result<()> {
+    let mut t = tls(to, KIND_JOIN, &KeyPair::generate()?)?;
+    let offer: libqueue::wire::JoinOffer = frame::read(&mut t)?;
+    let wanted = libqueue::wire::JoinRequest {
+        token: name.into(),
+        secret: name.into(),
+        name: name.into(),
+        force: true,
+        clock_ms: offer.clock_ms,
+        host_key: vec![1; 32],
+        port: 7838,
+        ..libqueue::wire::JoinRequest::default()
+    };
+    t.write_all(&frame::encode(&wanted))?;
+    let reply: libqueue::wire::JoinReply = frame::read(&mut t)?;
+    tell(
+        "answered",
+        reply.error.map(|e| format!("{:?}", e.text)).unwrap_or_default(),
+    );
+    Ok(())
+}
