@@ -10,6 +10,7 @@ pub mod forward;
 pub mod frame;
 pub mod job;
 pub mod link;
+pub mod links;
 pub mod resources;
 pub mod seal;
 pub mod size;

@@ -4,10 +4,9 @@
 
 use super::ends::Ends;
 use super::home::create_spooled;
+use libqueue::links;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, fstat};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -223,43 +222,6 @@ impl Output {
     }
 }
 
-/// Links that lead from one to the next.
-const LINKS: usize = 16;
-
-/// Opens a file for appending, and makes it if need be. A link at its place is followed if it is the user's own or
-/// root's: in a directory where others may write, somebody could have put one there that leads to a file of the user's
-/// own, which then takes what a job writes.
-fn append(path: &Path, mode: u32) -> io::Result<File> {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let opened = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(mode)
-            // So that a named pipe without a reader is an error, and no trap.
-            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW)
-            .open(&path);
-        match opened {
-            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {}
-            r => return r,
-        }
-        // The very link that is looked at is the one that is followed.
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let link = nix::fcntl::open(&path, flags, Mode::empty())?;
-        let m = fstat(&link)?;
-        if m.st_mode & libc::S_IFMT != libc::S_IFLNK {
-            continue;
-        }
-        if m.st_uid != nix::unistd::geteuid().as_raw() && m.st_uid != 0 {
-            return Err(io::Error::other("it is a link that another user made"));
-        }
-        let target = readlinkat(&link, "")?;
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        path = dir.join(target);
-    }
-    Err(Errno::ELOOP.into())
-}
-
 /// Bytes that wait in a pipe.
 fn left(pipe: &OwnedFd) -> usize {
     let mut n: libc::c_int = 0;
@@ -309,7 +271,10 @@ impl Sink {
         if let Some(home) = &t.home {
             return create_spooled(&t.path, home, t.mode);
         }
-        append(&t.path, t.mode)
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(t.mode);
+        // So that a named pipe without a reader is an error, and no trap.
+        links::open(&t.path, &mut options, libc::O_NOCTTY | libc::O_NONBLOCK)
     }
 
     /// Writes as much as goes.
@@ -405,39 +370,4 @@ pub(crate) struct Names<'a> {
 /// A path below a directory, or as it is if it is absolute.
 pub(crate) fn below(dir: &[u8], path: &[u8]) -> PathBuf {
     Path::new(OsStr::from_bytes(dir)).join(OsStr::from_bytes(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::{lchown, symlink};
-
-    #[test]
-    fn a_link_is_followed_if_it_is_ones_own() {
-        let dir = std::env::temp_dir().join(format!("queue-append-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).unwrap();
-        let target = dir.join("target");
-        symlink("target", dir.join("own")).unwrap();
-        symlink(dir.join("own"), dir.join("twice")).unwrap();
-        symlink("round", dir.join("round")).unwrap();
-        for name in ["own", "twice", "new"] {
-            io::Write::write_all(&mut append(&dir.join(name), 0o600).unwrap(), b"x").unwrap();
-        }
-        assert_eq!(fs::read(&target).unwrap(), b"xx");
-        assert_eq!(
-            append(&dir.join("round"), 0o600).unwrap_err().raw_os_error(),
-            Some(libc::ELOOP)
-        );
-        // Only root can give a link away.
-        if nix::unistd::geteuid().is_root() {
-            symlink("target", dir.join("theirs")).unwrap();
-            lchown(dir.join("theirs"), Some(54_321), None).unwrap();
-            let e = append(&dir.join("theirs"), 0o600).unwrap_err();
-            assert!(e.to_string().contains("another user"), "{e}");
-            assert_eq!(fs::read(&target).unwrap(), b"xx");
-        }
-        fs::remove_dir_all(&dir).unwrap();
-    }
 }

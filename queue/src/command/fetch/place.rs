@@ -152,13 +152,9 @@ fn put(kept: &Path, place: &Path, base: u64, size: u64) -> io::Result<()> {
             Err(_) => {}
         }
     }
-    let open = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o666)
-        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-        .open(place)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o666);
+    let open = libqueue::links::open(place, &mut options, libc::O_NOCTTY | libc::O_NONBLOCK)?;
     let mut to = match Flock::lock(open, FlockArg::LockExclusive) {
         Ok(locked) => locked,
         Err((_, e)) => return Err(e.into()),
