@@ -54,10 +54,21 @@ fn output_and_links(c: &Cluster) -> Result<()> {
         .user("bob")
         .ok()?;
     let out = "/srv/shared/links/out";
-    for host in ["h1"] {
-        let said = batch(c, &["-h", host, "--output", out, "--", "echo", "written"])?;
-        ensure!(said.contains("another user"), "on {host}: {said}");
-    }
+    let said = batch(c, &["-h", "h1", "--output", out, "--", "echo", "written"])?;
+    ensure!(said.contains("another user"), "{said}");
+    // Brought home from another host, it is added here, by her front end.
+    let away = ["-b", "-h", "h2", "--output", out, "--", "echo", "written"];
+    let id: String = queue(c, &away).ok()?.text();
+    let id: String = id.chars().filter(char::is_ascii_digit).collect();
+    // It was tried: it lies beside its place, complete.
+    let tried = || {
+        let names = fs::read_dir(&dir).into_iter().flatten().flatten();
+        names.map(|e| e.file_name()).any(|n| {
+            let n = n.to_string_lossy().into_owned();
+            n.starts_with(&format!(".out.queue-{id}")) && n.contains('@')
+        })
+    };
+    wait_until(LIMIT, "it to be brought home", tried)?;
     let said = batch(
         c,
         &[

@@ -11,7 +11,7 @@ use libqueue::wire::{self, Gossip, Keys, Load, gossip};
 use libtest_mimic::Trial;
 use prost::Message;
 use queue_exec::cert::HostCert;
-use queue_harness::{Cluster, Status, wait_until};
+use queue_harness::{Cluster, HostCommand, LIMIT, Status, wait_until};
 
 use super::play::tell;
 use super::{attacker, daemon, figure, port, unharmed};
@@ -38,13 +38,17 @@ fn number(c: &Cluster, k: usize) -> Result<String> {
     Ok(u64::from_be_bytes(n).to_string())
 }
 
-/// h3 says something of h1 to h2 for a while.
-fn lie(c: &Cluster, what: &str, seconds: u32) -> Result<()> {
+/// h3, which says something of h1 to h2 for a while.
+fn liar<'a>(c: &'a Cluster, what: &str, seconds: u32) -> Result<HostCommand<'a>> {
     let (to, address) = (port(c, 2), port(c, 1));
     let (about, own, seconds) = (number(c, 1)?, number(c, 3)?, seconds.to_string());
     let to_number = number(c, 2)?;
     let args = [what, &to, &to_number, &own, &about, &address, &seconds];
-    let out = attacker(c, 3, "queue", "lie", &args).ok()?;
+    Ok(attacker(c, 3, "queue", "lie", &args))
+}
+
+fn lie(c: &Cluster, what: &str, seconds: u32) -> Result<()> {
+    let out = liar(c, what, seconds)?.ok()?;
     figure("lies", out.text());
     Ok(())
 }
@@ -98,18 +102,21 @@ fn lies_about_another(c: &Cluster) -> Result<()> {
     unharmed(c, 2, daemons[1])
 }
 
+/// How many sessions h2 believes that a host has.
+fn sessions(c: &Cluster, name: &str) -> Option<u64> {
+    let all = hosts(c, 2).ok()?;
+    all.iter().find(|h| h["name"] == name)?["sessions"].as_u64()
+}
+
 fn silenced(c: &Cluster) -> Result<()> {
     let h2 = daemon(c, 2)?;
     lie(c, "silenced", 2)?;
-    // Datagrams of h1 reach h2 again: what h1 says of its load is not what it was told to be.
-    let sane = || -> Result<bool> {
-        let all = hosts(c, 2)?;
-        let h1 = all.iter().find(|h| h["name"] == "h1").context("no h1")?;
-        Ok(h1["state"] == "up" && h1["load"]["sessions"].as_u64() != Some(999))
-    };
+    let told = sessions(c, "h1");
+    ensure!(told == Some(999), "the lie was not even heard: {told:?}");
     let begun = Instant::now();
-    wait_until(FORGIVEN, "h1 to be heard", || sane().unwrap_or(false))
-        .with_context(|| format!("{:?}", hosts(c, 2)))?;
+    wait_until(FORGIVEN, "h1 to be heard itself", || {
+        sessions(c, "h1").is_some_and(|n| n != 999)
+    })?;
     figure("heard after", format!("{:?}", begun.elapsed()));
     forgiven(c)?;
     unharmed(c, 2, h2)
@@ -129,11 +136,18 @@ fn nonsense(c: &Cluster) -> Result<()> {
 
 fn replays(c: &Cluster) -> Result<()> {
     let h2 = daemon(c, 2)?;
-    lie(c, "replay", 4)?;
-    let all = hosts(c, 2)?;
-    let h1 = all.iter().find(|h| h["name"] == "h1").context("no h1")?;
-    // The replayed report was newer by its number than any of h1's own, so only its refusal keeps it away.
-    ensure!(h1["load"]["sessions"].as_u64() != Some(888), "{h1}");
+    // One report of h3, newer by its number than any that its daemon sends; then the same datagram again and again,
+    // and with h1 as its sender.
+    let liar = liar(c, "replay", 40)?.spawn_piped()?;
+    wait_until(LIMIT, "the report", || sessions(c, "h3") == Some(888))?;
+    let begun = Instant::now();
+    // What is not repeated is forgotten, and the daemon's own reports count again, while the replays go on.
+    wait_until(FORGIVEN, "the replays to be in vain", || {
+        sessions(c, "h3").is_some_and(|n| n != 888)
+    })?;
+    figure("in vain after", format!("{:?}", begun.elapsed()));
+    ensure!(sessions(c, "h1") != Some(888), "another sender was believed");
+    drop(liar);
     forgiven(c)?;
     unharmed(c, 2, h2)
 }
@@ -265,7 +279,7 @@ pub(super) fn play(args: &[&str]) -> Result<()> {
     let mut mine = voice(own, now);
     let mut theirs = voice(about, now);
     let end = Instant::now() + Duration::from_secs(seconds.parse()?);
-    let mut said = 0u32;
+    let (mut said, mut first) = (0u32, Vec::new());
     while Instant::now() < end {
         let epoch = clock_ms() << 1;
         match *what {
@@ -330,18 +344,16 @@ pub(super) fn play(args: &[&str]) -> Result<()> {
                 }
             }
             "replay" => {
-                // A stranger on the line has seen this one, and says it again and again.
-                let report = Load {
-                    sessions: 888,
-                    cores: 1,
-                    seq: 1,
-                    ..Load::default()
-                };
-                let first = mine.sealed(gossip::Kind::Report(report))?;
-                for _ in 0..50 {
-                    socket.send_to(&first, to)?;
+                if first.is_empty() {
+                    let report = Load {
+                        sessions: 888,
+                        cores: 1,
+                        seq: u64::MAX - 1,
+                        ..Load::default()
+                    };
+                    first = mine.sealed(gossip::Kind::Report(report))?;
                 }
-                // With another sender on it.
+                socket.send_to(&first, to)?;
                 let mut altered = first.clone();
                 altered[5..13].copy_from_slice(&about.to_be_bytes());
                 socket.send_to(&altered, to)?;
