@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Damaged copies of each file.
+/// Damaged copies of each valid input, and of each that a fuzzer found.
 const COPIES: u64 = 4000;
+const OF_FOUND: u64 = 200;
 
 /// A small generator (xorshift), so that a failure can be played again.
 struct Random(u64);
@@ -82,10 +83,14 @@ fn corpus_and_damaged_copies() -> Result<()> {
         ensure!(!files.is_empty(), "{} is empty", dir.display());
         for file in files {
             let bytes = fs::read(&file)?;
+            let found = file
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("found-"));
+            let copies = if found { OF_FOUND } else { COPIES };
             let mut played = 0;
             let play = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 target(&bytes);
-                for seed in 1..=COPIES {
+                for seed in 1..=copies {
                     played = seed;
                     target(&damage(&bytes, seed));
                 }
