@@ -202,7 +202,7 @@ fn pair(data: &[u8], resumable: bool) {
             Role::Session if op[0] & 0x40 == 0 => Channel::Stdout,
             Role::Session => Channel::Stderr,
         };
-        let amount = usize::from(op[1] & 0x1f) << (op[1] >> 5) * 2;
+        let amount = usize::from(op[1] & 0x1f) << ((op[1] >> 5) * 2);
         match op[0] & 0x0f {
             0..=2 if this.sent[channel as usize].len() < MOST => this.send(channel, amount),
             3 | 4 => {
