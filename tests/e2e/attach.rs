@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use queue_harness::{Cluster, LIMIT, Status, Tmux, wait_until};
+use queue_harness::{Cluster, LIMIT, Status, Tmux, queue as install, wait_until};
 use serde_json::Value;
 
 use crate::world::{World, all_up, bash, named, queue, runs};
@@ -75,13 +75,14 @@ fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
     wait_until(LIMIT, "it to be detached", || {
         sessions(c, 3).is_ok_and(|s| s.len() == 1 && s[0]["detached"] == true)
     })?;
-    // The monitor that held it is killed; its successor knows it.
-    for pid in named(c, 2, "queue-exec") {
-        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    // Both daemons there are killed; their successors know it.
+    for name in ["queue-exec", "queued"] {
+        for pid in named(c, 2, name) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        }
+        wait_until(LIMIT, "the end of it", || named(c, 2, name).is_empty())?;
     }
-    wait_until(LIMIT, "another queue-exec", || {
-        !named(c, 2, "queue-exec").is_empty()
-    })?;
+    install::run_queued(c.host(2))?;
     ensure!(runs(c, 2, "vim -u NONE"), "vim is gone");
     wait_until(LIMIT, "it to be known again", || {
         sessions(c, 3).is_ok_and(|s| s.len() == 1)

@@ -321,7 +321,7 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
 
 fn grace_is_over(c: &Cluster) -> Result<()> {
     with_grace(c, 3, |c| {
-        let mut run = bash(c, "echo | queue --no-stdin -h h2 -- sleep 78611").spawn()?;
+        let run = bash(c, "echo | queue --no-stdin -h h2 -- sleep 78611").spawn()?;
         wait_until(LIMIT, "the command", || runs(c, 2, "sleep 78611"))?;
         c.cut(1, 2)?;
         let cut = Instant::now();
@@ -330,15 +330,14 @@ fn grace_is_over(c: &Cluster) -> Result<()> {
         })?;
         let ended = cut.elapsed();
         ensure!(ended > Duration::from_secs(2), "ended after {ended:?}");
-        let status = run.wait_exit(Duration::from_secs(40))?;
-        let said = String::from_utf8_lossy(&run.stderr()).into_owned();
+        let out = run.wait(Duration::from_secs(40))?;
         say!(
             "grace of 3 s: the command ended after {ended:?}, queue after {:?}",
             cut.elapsed()
         );
         ensure!(
-            status == Status::Exit(125) && said.contains("connection to h2 lost"),
-            "{status:?} {said}"
+            out.status == Status::Exit(125) && out.error().contains("connection to h2 lost"),
+            "{out:?}"
         );
         c.heal()?;
         all_up(c, LIMIT)
