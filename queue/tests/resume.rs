@@ -30,7 +30,7 @@ fn feed(mut child: Child, input: Vec<u8>) -> Output {
 }
 
 fn bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i * i >> 7) as u8).collect()
+    (0..n).map(|i| ((i * i) >> 7) as u8).collect()
 }
 
 fn text(b: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! The sockets of forwarded connections: what can be read goes into the [`Table`](super::Table), what came is
+//! The sockets of forwarded connections: what can be read goes into the [`Table`], what came is
 //! written. Never blocks. Both ends use it; the session's end listens as well.
 //!
 //! Knows sockets; must not know X11, displays, or who may connect: that is decided before a socket comes here.

@@ -74,6 +74,7 @@ fn bulk_data_flows_within_its_credit() {
 /// `cargo test --release -p libqueue keeping -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
+#[allow(clippy::print_stderr, reason = "it is there to say figures")]
 fn keeping_costs_little() {
     let used = || {
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)

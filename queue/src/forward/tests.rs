@@ -59,7 +59,10 @@ fn hosts_without_a_name_service() {
     assert!(find("mine:0").expect_err("a comment").contains("mine"));
 }
 
-fn cookie_file(entries: &[(u16, &[u8], &str, &str, &[u8])]) -> Vec<u8> {
+/// Family, address, number of the display, protocol and cookie.
+type Entry<'a> = (u16, &'a [u8], &'a str, &'a str, &'a [u8]);
+
+fn cookie_file(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     for (family, address, number, name, data) in entries {
         out.extend(family.to_be_bytes());

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// What a host does with the next connection that is to take a broken one's place; as it should, if nothing is said.
+#[allow(dead_code, reason = "each test file uses its part")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
     /// It says no.
