@@ -143,7 +143,7 @@ fn verbs_of_queue_1() -> Result<()> {
 #[test]
 fn qsh_1() -> Result<()> {
     let mut table = options_of_tables(&[RSH, QSH]);
-    table.extend(words(&["--no-stdin", "--tee", "--help", "--version"]));
+    table.extend(words(&["--no-stdin", "--tee", "--escape", "--help", "--version"]));
     same(&options_of_page(&page("qsh.1")?), &table);
     Ok(())
 }
@@ -162,7 +162,7 @@ fn help_of_queue_names_what_its_parser_knows() -> Result<()> {
 #[test]
 fn queued_8() -> Result<()> {
     let mut shown = options_of_help(&help("queued", &[])?);
-    for verb in ["init", "token", "join", "run", "check"] {
+    for verb in ["init", "token", "join", "run", "check", "upgrade"] {
         shown.extend(options_of_help(&help("queued", &[verb])?));
     }
     // clap's short forms of --help and --version.
