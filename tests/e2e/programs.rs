@@ -262,7 +262,6 @@ fn options_of_ssh(c: &Cluster) -> Result<()> {
         "-l alice",
         "-lalice",
         "-x",
-        "-X",
         "-T",
         "-q",
         "-4",

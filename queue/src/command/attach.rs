@@ -24,17 +24,26 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// There is no such session, or one cannot attach to it; or the connection was lost for good.
 pub fn attach(ask: &Attach) -> Result<End, Failure> {
-    if let Some(id) = ask.id.as_deref().filter(|id| job::is_id(id)) {
-        return follow::run(id, ask.escape);
-    }
     let me = sessions::me()?;
+    let job = ask.id.as_deref().filter(|id| job::is_id(id));
+    if let Some(id) = job
+        && let Some(end) = follow::run(id, &me, ask.escape)?
+    {
+        return Ok(end);
+    }
     let all = sessions::fetch()?;
+    // Digits alone may be the beginning of a session's id as well.
+    if let Some(id) = job
+        && sessions::find(&all, id).is_err()
+    {
+        return Err(follow::unknown(id));
+    }
     if ask.json {
         return list(ask, &all, &me);
     }
     let s = match &ask.id {
         Some(id) => sessions::find(&all, id)?,
-        None => only(&all, &me, true, "queue attach")?,
+        None => only(&all, &me, (!ask.watch).then_some(true), "queue attach")?,
     };
     let facts = context::facts();
     if !(ask.watch || facts.tty[0] && facts.tty[1]) {
@@ -132,14 +141,23 @@ fn list(ask: &Attach, all: &Sessions, me: &str) -> Result<End, Failure> {
     Ok(End::Code(0))
 }
 
-/// The only session of ours that is detached, or that is not.
-fn only<'a>(all: &'a Sessions, me: &str, detached: bool, verb: &str) -> Result<&'a SessionInfo, Failure> {
+/// The only session of ours that is detached, or that is not; or the only one.
+fn only<'a>(
+    all: &'a Sessions,
+    me: &str,
+    detached: Option<bool>,
+    verb: &str,
+) -> Result<&'a SessionInfo, Failure> {
     let fits: Vec<&SessionInfo> = all
         .sessions
         .iter()
-        .filter(|s| s.user == me && s.detached == detached)
+        .filter(|s| s.user == me && detached.is_none_or(|d| s.detached == d))
         .collect();
-    let state = if detached { "detached" } else { "attached" };
+    let state = match detached {
+        Some(true) => "is detached",
+        Some(false) => "is attached",
+        None => "runs",
+    };
     match fits[..] {
         [one] => Ok(one),
         [] => {
@@ -148,7 +166,7 @@ fn only<'a>(all: &'a Sessions, me: &str, detached: bool, verb: &str) -> Result<&
                 _ => format!("; not asked: {}", printable(&all.silent.join("; "))),
             };
             Err(Failure::own(format!(
-                "no session of yours is {state}: `queue jobs -u me` lists all that run, `{verb} ID` takes one{silent}"
+                "no session of yours {state}: `queue jobs -u me` lists all that run, `{verb} ID` takes one{silent}"
             )))
         }
         _ => {
@@ -157,7 +175,7 @@ fn only<'a>(all: &'a Sessions, me: &str, detached: bool, verb: &str) -> Result<&
                 .map(|s| format!("{} on {}", sessions::id(&s.id), printable(&s.host)))
                 .collect();
             Err(Failure::own(format!(
-                "several sessions of yours are {state}, say which: {}",
+                "more than one session of yours {state}, say which: {}",
                 all.join(", ")
             )))
         }
@@ -176,7 +194,7 @@ pub fn detach(ask: &Detach) -> Result<u8, Failure> {
     if ask.ids.is_empty() {
         found.push(match inside(&all, &me) {
             Some(s) => s,
-            None => only(&all, &me, false, "queue detach")?,
+            None => only(&all, &me, Some(false), "queue detach")?,
         });
     }
     for id in &ask.ids {
@@ -275,15 +293,16 @@ mod tests {
         let text = |all: &Sessions, detached| {
             only(all, "alice", detached, "queue attach").map_or_else(|e| e.text, |s| sessions::id(&s.id))
         };
-        assert_eq!(text(&all, false), "s1a2b3c4d");
-        assert!(text(&all, true).contains("no session of yours is detached"));
-        assert!(text(&all, true).contains("not asked: h3: no answer"));
+        assert_eq!(text(&all, Some(false)), "s1a2b3c4d");
+        assert_eq!(text(&all, None), "s1a2b3c4d");
+        assert!(text(&all, Some(true)).contains("no session of yours is detached"));
+        assert!(text(&all, Some(true)).contains("not asked: h3: no answer"));
         all.sessions[0].detached = true;
-        assert_eq!(text(&all, true), "s1a2b3c4d");
+        assert_eq!(text(&all, Some(true)), "s1a2b3c4d");
         let mut second = session(0xffff_0000, "h2", "alice");
         second.detached = true;
         all.sessions.push(second);
-        assert!(text(&all, true).contains("say which: s1a2b3c4d on h1, sffff0000 on h2"));
+        assert!(text(&all, Some(true)).contains("say which: s1a2b3c4d on h1, sffff0000 on h2"));
     }
 
     #[test]

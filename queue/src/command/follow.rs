@@ -9,22 +9,36 @@ use crate::relay::End;
 use libqueue::job;
 use libqueue::wire::job::{Detail, IdRange, Selection, State};
 
-/// Follows it.
+/// What is said of a job that is not there.
+pub fn unknown(id: &str) -> Failure {
+    Failure::own(format!(
+        "there is no job {}: `queue jobs` and `queue history` list them",
+        printable(id)
+    ))
+}
+
+/// Follows it, for `me`. `None`: there is no such job.
 ///
 /// # Errors
-/// There is no such job, or nobody knows how it ended.
-pub fn run(id: &str, escape: Option<u8>) -> Result<End, Failure> {
+/// It is somebody else's, or nobody knows how it ended.
+pub fn run(id: &str, me: &str, escape: Option<u8>) -> Result<Option<End>, Failure> {
     let ids = job::ids(id).map_err(Failure::own)?;
-    let unknown = || {
-        Failure::own(format!(
-            "there is no job {}: `queue jobs` and `queue history` list them",
-            printable(id)
-        ))
-    };
-    let first = ids.first().copied().ok_or_else(unknown)?;
+    let first = ids.first().copied().ok_or_else(|| unknown(id))?;
     let details = batch::show::fetch(ids.clone())?.jobs;
     if details.is_empty() {
-        return Err(unknown());
+        return Ok(None);
+    }
+    // Root, as everywhere, may.
+    let other = details
+        .iter()
+        .filter_map(|d| d.job.as_ref())
+        .find(|j| j.user != me);
+    if let Some(j) = other.filter(|_| me != "root") {
+        return Err(Failure::own(format!(
+            "output of job {} is for {} and operators only: `queue log` shows it to those",
+            j.id,
+            printable(&j.user)
+        )));
     }
     for d in &details {
         if let Some(why) = waits(d) {
@@ -53,7 +67,7 @@ pub fn run(id: &str, escape: Option<u8>) -> Result<End, Failure> {
     let to = follow.sender();
     signals.tell(to.clone())?;
     attached::keys(escape, to);
-    follow.run(
+    let end = follow.run(
         |event| match event {
             // As a file would be left that is followed.
             Event::Signal(signal) => {
@@ -67,7 +81,8 @@ pub fn run(id: &str, escape: Option<u8>) -> Result<End, Failure> {
             _ => None,
         },
         |follow, over| attached::end(follow, first.from, &which, &over),
-    )
+    );
+    end.map(Some)
 }
 
 /// Whether only one task is meant.

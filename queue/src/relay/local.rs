@@ -261,12 +261,15 @@ impl Relay {
         None
     }
 
-    /// Our terminal is gone for good: nobody is left to look after the command.
+    /// Our terminal is gone for good: nobody is left to look after the command, unless it was there before us.
     pub(super) fn hang_up(&mut self) {
         self.hangup.get_or_insert(Instant::now() + HANGUP);
         self.input = None;
         self.keys.gone();
-        self.control(to_session::Kind::Hangup(Empty {}));
+        self.control(match self.role {
+            Role::Attach => to_session::Kind::Detach(Empty {}),
+            _ => to_session::Kind::Hangup(Empty {}),
+        });
     }
 
     pub(super) fn terminal_is_gone(&self) -> bool {

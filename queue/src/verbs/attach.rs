@@ -124,7 +124,9 @@ pub fn attach(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Att
 /// One line for the user.
 pub fn detach(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Detach, Failure> {
     let given = take_apart(verb, words)?;
-    if let Some(job) = given.words.iter().find(|w| job::is_id(w)) {
+    // Digits alone may be the beginning of a session's id; a session is meant here, then.
+    let is_job = |w: &&String| job::is_id(w) && (w.len() < 3 || w.contains(['.', '-']));
+    if let Some(job) = given.words.iter().find(is_job) {
         return Err(Failure::own(format!(
             "{job} is a batch job, to which nobody is attached: `queue attach {job}` follows it, and leaving it harms nothing"
         )));

@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// Whether it has a terminal that one can leave and come back to.
-    fn has_terminal(&self) -> bool {
+    pub(super) fn has_terminal(&self) -> bool {
         self.screen.is_some() && self.keyboard
     }
 
@@ -231,6 +231,7 @@ impl Session {
         let mut c = Client::new(link, who.client_key);
         let said = c.say(&from(self.attached()));
         self.client = Some(c);
+        self.attached_later = true;
         if let Err(e) = said {
             return self.lost(&e);
         }

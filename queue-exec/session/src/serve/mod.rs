@@ -68,6 +68,8 @@ pub(crate) struct Session {
     arrivals: Vec<Arrival>,
     /// Its user detached it: nobody is waited for.
     detached: bool,
+    /// Whoever is attached came later: if he vanishes the command stays, as if he had detached it.
+    attached_later: bool,
     /// How `queue attach` calls it.
     name: String,
     /// What its terminal shows.
@@ -142,6 +144,7 @@ impl Session {
             guests: Vec::new(),
             arrivals: Vec::new(),
             detached: false,
+            attached_later: false,
             name: format!("s{}", queue_exec::codec::hex(&b.monitor.nonce()[..4])),
             screen: None,
             keyboard: false,

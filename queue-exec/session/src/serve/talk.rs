@@ -99,6 +99,12 @@ impl Session {
     /// The client has gone for good.
     pub(super) fn vanished(&mut self) {
         let told = self.client.take().is_some_and(|c| c.is_told());
+        let stays = self.attached_later && self.has_terminal() && self.command != Command::Over;
+        if stays && !told && self.hangup.is_none() {
+            self.inbox.forget();
+            self.detached = true;
+            return;
+        }
         self.inbox.sink.end();
         if !told || self.command != Command::Over {
             self.leave = false;

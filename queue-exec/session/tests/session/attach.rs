@@ -139,6 +139,28 @@ fn a_detached_session_is_waited_for_by_nobody() {
     assert!(r.child.wait().unwrap().success());
 }
 
+/// One who came later and vanishes leaves it as he found it.
+#[test]
+fn who_attached_and_vanishes_has_detached() {
+    let mut r = Run::start(&terminal(ASKS));
+    r.sees("ready");
+    let mut second = r.attach("alice@h3", &wish(false));
+    r.detached();
+    r.link.cut();
+    second.input(b"two\r");
+    second.sees("got two");
+    second.link.cut();
+    assert_eq!(state(&r), NOBODY);
+    let mut third = r.attach("alice@h1", &wish(false));
+    third.sees("got two");
+    assert_eq!(state(&r), SOMEBODY);
+    // Who wants it to end has to say so.
+    third.tell(to_session::Kind::Hangup(Empty {}));
+    assert_eq!(third.status().1, Some(libc::SIGHUP as u32));
+    drop(third);
+    assert!(r.child.wait().unwrap().success());
+}
+
 #[test]
 fn one_takes_over_from_another() {
     let mut r = Run::start(&terminal(ASKS));
