@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_place_has_its_own() {
-        let subcommands = ["init", "token", "join", "run", "check"];
+        let subcommands = ["init", "token", "join", "run", "check", "upgrade"];
         assert_eq!(values("queued "), subcommands);
         assert_eq!(values("queued --port 1 "), subcommands);
         assert_eq!(values("queued join "), ["-"]);
