@@ -50,11 +50,17 @@ fn sessions(c: &Cluster, k: usize) -> Result<Vec<Value>> {
     all["sessions"].as_array().cloned().context("no sessions")
 }
 
-/// The only session's id.
-fn id(c: &Cluster) -> Result<String> {
-    let all = sessions(c, 1)?;
+/// The id of the only session that runs this program. The others here run at the same time.
+fn id(c: &Cluster, program: &str) -> Result<String> {
+    let mut all = sessions(c, 1)?;
+    all.retain(|s| s["command"][0] == program);
     ensure!(all.len() == 1, "{all:?}");
     Ok(all[0]["id"].as_str().context("id")?.to_owned())
+}
+
+/// Whether host `k` knows the session, and that of it.
+fn known(c: &Cluster, k: usize, id: &str, what: impl Fn(&Value) -> bool) -> bool {
+    sessions(c, k).is_ok_and(|s| s.iter().any(|s| s["id"] == id && what(s)))
 }
 
 fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
@@ -71,10 +77,9 @@ fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
     desk.wait_text("detached from s")?;
     desk.line("echo code $?")?;
     desk.wait_text("code 0")?;
-    let id = id(c)?;
-    wait_until(LIMIT, "it to be detached", || {
-        sessions(c, 3).is_ok_and(|s| s.len() == 1 && s[0]["detached"] == true)
-    })?;
+    let id = id(c, "vim")?;
+    let detached = |s: &Value| s["detached"] == true;
+    wait_until(LIMIT, "it to be detached", || known(c, 3, &id, detached))?;
     // Both daemons there are killed; their successors know it.
     for name in ["queue-exec", "queued"] {
         for pid in named(c, 2, name) {
@@ -84,9 +89,7 @@ fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
     }
     install::run_queued(c.host(2))?;
     ensure!(runs(c, 2, "vim -u NONE"), "vim is gone");
-    wait_until(LIMIT, "it to be known again", || {
-        sessions(c, 3).is_ok_and(|s| s.len() == 1)
-    })?;
+    wait_until(LIMIT, "it to be known again", || known(c, 3, &id, detached))?;
     home.line("queue attach")?;
     let after = home.wait_for(LIMIT, |s| {
         s.contains("not written yet") && s.contains("-- INSERT --")
@@ -126,14 +129,12 @@ fn watchers_look_on(c: &Cluster) -> Result<()> {
     );
     desk.line("queue -h h2 -- less /etc/services")?;
     let top = desk.wait_text("tcpmux")?;
-    let id = id(c)?;
+    let id = id(c, "less")?;
     for t in [&one, &two] {
         t.line(&format!("queue attach --watch {id}"))?;
         t.wait_text("tcpmux")?;
     }
-    wait_until(LIMIT, "two watchers", || {
-        sessions(c, 1).is_ok_and(|s| s.len() == 1 && s[0]["watchers"] == 2)
-    })?;
+    wait_until(LIMIT, "two watchers", || known(c, 1, &id, |s| s["watchers"] == 2))?;
     // What they type does not get there; what is shown does.
     one.keys("G")?;
     desk.keys("/domain-s")?;
@@ -161,7 +162,7 @@ fn who_may(c: &Cluster) -> Result<()> {
     let (desk, bob) = (shell(c, 1, "alice")?, shell(c, 3, "bob")?);
     desk.line("queue -h h2 -- cat")?;
     wait_until(LIMIT, "cat", || named(c, 2, "cat").len() == 1)?;
-    let id = id(c)?;
+    let id = id(c, "cat")?;
     for line in [format!("queue attach {id}"), format!("queue attach --watch {id}")] {
         bob.line(&format!("clear; {line}; echo code $?"))?;
         let text = bob.wait_text("code 125")?;
@@ -181,7 +182,7 @@ fn who_may(c: &Cluster) -> Result<()> {
     // What has no terminal cannot be left.
     let mut run = bash(c, "queue -h h2 -- sleep 78621 | cat").spawn()?;
     wait_until(LIMIT, "the command", || runs(c, 2, "sleep 78621"))?;
-    let session = self::id(c)?;
+    let session = self::id(c, "sleep")?;
     queue(c, &["detach", &session]).run()?;
     wait_until(LIMIT, "to be told", || {
         String::from_utf8_lossy(&run.stderr()).contains("nothing to come back to")
