@@ -72,6 +72,8 @@ fn output_and_links(c: &Cluster) -> Result<()> {
     let said = batch(
         c,
         &[
+            "-h",
+            "h1",
             "--error",
             "/srv/shared/links/err",
             "--output",
