@@ -7,9 +7,12 @@ use std::collections::VecDeque;
 pub(super) const PIECE: usize = 64 * 1024;
 /// A frame begins in a piece only if so much of it fits there; smaller reads would cost more than memory.
 const WORTHWHILE: usize = 32 * 1024;
-/// Pieces kept for the next frames. The one that was freed last is taken first: it is still in the processor's
-/// cache.
-const SPARE: usize = 2;
+/// Pieces kept for the next frames while others are in use: what a channel's credit needs, or each acknowledgement
+/// would give memory back to the system that the next frames ask for again. The one that was freed last is taken
+/// first: it is still in the processor's cache.
+pub(super) const SPARE: usize = 20;
+/// The same once everything is acknowledged.
+const SPARE_IDLE: usize = 2;
 
 #[derive(Debug)]
 struct Piece {
@@ -171,6 +174,9 @@ impl Kept {
         }
         if self.next < self.base {
             self.rewind(self.base);
+        }
+        if self.len() == 0 {
+            self.spare.truncate(SPARE_IDLE);
         }
         // An emptied piece of unusual size is of no more use.
         if self.len() == 0 && self.pieces.front().is_some_and(|p| p.buf.len() != PIECE) {

@@ -431,7 +431,9 @@ impl World {
             let memory = s.kept.memory() as u64;
             // A large first message has a piece of its own, which stays until the last byte of it is acknowledged.
             let large = end.controls.first().map_or(0, |n| n + 8);
-            let most = 2 * kept + (4 * kept::PIECE + large) as u64;
+            // Spare pieces stay while any is in use.
+            let spare = if kept == 0 { 0 } else { kept::SPARE };
+            let most = 2 * kept + ((4 + spare) * kept::PIECE + large) as u64;
             assert!(memory <= most, "{memory} bytes of memory for {kept}");
         }
     }
