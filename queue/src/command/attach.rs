@@ -43,7 +43,11 @@ pub fn attach(ask: &Attach) -> Result<End, Failure> {
     }
     let s = match &ask.id {
         Some(id) => sessions::find(&all, id)?,
-        None => only(&all, &me, (!ask.watch).then_some(true), "queue attach")?,
+        // Who only looks may mean one that somebody is attached to.
+        None => match only(&all, &me, Some(true), "queue attach") {
+            Err(_) if ask.watch => only(&all, &me, None, "queue attach --watch")?,
+            found => found?,
+        },
     };
     let facts = context::facts();
     if !(ask.watch || facts.tty[0] && facts.tty[1]) {
