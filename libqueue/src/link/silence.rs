@@ -10,9 +10,8 @@ use std::time::Duration;
 /// sent just now.
 const PROBES: u8 = 2;
 
-/// How long the other end's kernel has answered nothing although it was asked. `None`: as far as is known it
-/// answers, or this is no TCP connection. Idle connections are asked only if keep-alive is on.
-pub fn silence(socket: BorrowedFd<'_>) -> Option<Duration> {
+/// What the kernel knows of a TCP connection; `None`: it is none.
+fn info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
     // SAFETY: plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -26,24 +25,19 @@ pub fn silence(socket: BorrowedFd<'_>) -> Option<Duration> {
             &raw mut len,
         )
     };
-    let asked = info.tcpi_retransmits > 0 || info.tcpi_probes >= PROBES;
-    (done == 0 && asked).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+    (done == 0).then_some(info)
+}
+
+/// How long the other end's kernel has answered nothing although it was asked. `None`: as far as is known it
+/// answers, or this is no TCP connection. Idle connections are asked only if keep-alive is on.
+pub fn silence(socket: BorrowedFd<'_>) -> Option<Duration> {
+    let i = info(socket)?;
+    let asked = i.tcpi_retransmits > 0 || i.tcpi_probes >= PROBES;
+    asked.then(|| Duration::from_millis(i.tcpi_last_ack_recv.into()))
 }
 
 /// Smoothed time to the other end and back; `None` if it is not known.
 pub fn round_trip(socket: BorrowedFd<'_>) -> Option<Duration> {
-    // SAFETY: as above.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: as above.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut len,
-        )
-    };
-    (done == 0 && info.tcpi_rtt > 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
+    let rtt = info(socket)?.tcpi_rtt;
+    (rtt > 0).then(|| Duration::from_micros(rtt.into()))
 }
