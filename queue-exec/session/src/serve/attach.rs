@@ -171,7 +171,7 @@ impl Session {
         let failed = from_session::Kind::Failed(LaunchFailed {
             code: LaunchError::Request as i32,
             errno: 0,
-            text: protocol::printable(&format!("{}: {text}", self.host)),
+            text: protocol::printable(text),
         });
         let mut c = Client::new(a.link, a.who.client_key);
         if c.last_word(&from(failed)).is_ok() {
