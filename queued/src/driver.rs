@@ -84,8 +84,8 @@ pub(crate) enum Event {
     Grant(wire::Need, bool, oneshot::Sender<(AskId, reply::Kind)>),
     /// May an attempt of a batch job with this need start here? The task of batch jobs is told.
     JobGrant(Key, wire::Need),
-    /// Asks who holds the authority, and leads.
-    Leader(oneshot::Sender<Option<Entry>>),
+    /// Asks who holds the authority, and leads; and why that host refuses this one, if it does.
+    Leader(oneshot::Sender<Option<(Entry, Option<String>)>>),
     /// Asks who has this key.
     Member([u8; 32], oneshot::Sender<Option<Entry>>),
     /// Asks for all members, this host first.
@@ -361,7 +361,10 @@ impl Task {
                 }
                 Some(Event::Leader(tx)) => {
                     let leader = self.engine.roster("").into_iter().find(|e| e.authority);
-                    let _ = tx.send(leader);
+                    let _ = tx.send(leader.map(|e| {
+                        let refusal = self.engine.refusal(&e.host.name);
+                        (e, refusal)
+                    }));
                 }
                 Some(Event::Member(key, tx)) => {
                     let mut all = self.engine.roster("").into_iter();

@@ -51,6 +51,11 @@ fn watch_peer(tcp: &impl AsFd) -> nix::Result<()> {
 
 /// Who leads the cluster, as far as is known.
 pub(crate) async fn leader(driver: &Driver) -> Option<Entry> {
+    ask_leader(driver).await.map(|(entry, _)| entry)
+}
+
+/// Who leads, and why that host refuses this one, if it does.
+async fn ask_leader(driver: &Driver) -> Option<(Entry, Option<String>)> {
     let (tx, rx) = oneshot::channel();
     driver.send(Event::Leader(tx)).await;
     rx.await.ok().flatten()
@@ -62,7 +67,7 @@ pub(super) async fn keep(driver: Driver, batch: Batch) {
     let mut told = String::new();
     loop {
         let context = driver.context();
-        let Some(entry) = leader(&driver).await else {
+        let Some((entry, refusal)) = ask_leader(&driver).await else {
             sleep(LOOK).await;
             continue;
         };
@@ -73,13 +78,17 @@ pub(super) async fn keep(driver: Driver, batch: Batch) {
         }
         let name = &entry.host.name;
         let since = Instant::now();
-        let why = match open(&context, &entry).await {
-            Ok(tls) => {
-                tracing::info!("connected with the leader {name} at {}", entry.address);
-                told.clear();
-                talk(tls, &entry, &driver, &batch).await
-            }
-            Err(Refusal::Said(e) | Refusal::Failed(e)) => e,
+        let why = match refusal {
+            // A cloned image would take the connection of the host it is a copy of, again and again.
+            Some(why) => why,
+            None => match open(&context, &entry).await {
+                Ok(tls) => {
+                    tracing::info!("connected with the leader {name} at {}", entry.address);
+                    told.clear();
+                    talk(tls, &entry, &driver, &batch).await
+                }
+                Err(Refusal::Said(e) | Refusal::Failed(e)) => e,
+            },
         };
         if since.elapsed() > LOOK {
             pause = RETRY.0;

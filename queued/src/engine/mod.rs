@@ -398,6 +398,12 @@ impl Engine {
             .collect()
     }
 
+    /// Why a member refuses this host, if it does.
+    pub(crate) fn refusal(&self, name: &str) -> Option<String> {
+        let p = self.peers.get(name).filter(|p| p.refused)?;
+        Some(p.excuse.clone())
+    }
+
     /// This host, without its address.
     fn own_entry(&self) -> Entry {
         Entry {

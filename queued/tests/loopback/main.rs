@@ -122,6 +122,10 @@ fn a_hangup_has_it_read_its_configuration_again() {
 #[test]
 fn a_copied_host_is_refused_and_the_first_one_stays() {
     let sites = Site::cluster(&["h1", "h2"]);
+    // Up is known by datagrams, perhaps; which of two was there first is known by its connection.
+    wait_for("h1 to be connected with h2", || {
+        sites[0].host("h2").is_some_and(|h| !h.version.is_empty())
+    });
     let mut copy = Site::copy_of(&sites[1]);
     copy.start();
     let said = |s: &Site| s.host("h1").map(|h| h.reason).unwrap_or_default();
