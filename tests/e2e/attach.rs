@@ -1,6 +1,7 @@
 //! Leaving a session and coming back to it, from another host; taking it over, and looking on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -22,6 +23,9 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
         w.alone("attach::a_job_is_followed", a_job_is_followed),
     ]
 }
+
+/// Longer than a session waits for its `queue`.
+const GRACE: Duration = Duration::from_secs(75);
 
 /// An interactive bash of a user's on a host.
 fn shell<'a>(c: &'a Cluster, k: usize, user: &str) -> Result<Tmux<'a>> {
@@ -103,9 +107,14 @@ fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
     home.wait_text(&format!("took {id} on h2 over"))?;
     home.line("echo code $?")?;
     home.wait_text("code 0")?;
-    // Detached from elsewhere.
+    // Detached from elsewhere; it is not told which, so it has to be the only one. A session that an earlier test left
+    // in its grace ends within a minute.
+    wait_until(GRACE, "other sessions to end", || {
+        sessions(c, 3).is_ok_and(|s| s.iter().filter(|s| s["detached"] == false).count() == 1)
+    })?;
     home.line("queue detach")?;
-    desk.wait_text("alice@h3 detached")?;
+    desk.wait_text("alice@h3 detached")
+        .with_context(|| format!("at home: {}", home.screen().unwrap_or_default()))?;
     home.line(&format!("clear; queue attach {id}"))?;
     home.wait_text("not written yet")?;
     home.press("Escape")?;

@@ -3,7 +3,7 @@
 
 use super::{StoreError, error, schema};
 use libqueue::wire::job::{Over, job_reply};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of one answer.
 const CHUNK: usize = 1 << 20;
+
+/// How often a copy of a busy store is begun.
+const TRIES: u32 = 5;
 
 /// The tables that go along: what the views are made of.
 const TABLES: [&str; 3] = ["job", "task", "attempt"];
@@ -26,9 +29,7 @@ impl Drop for Temporary {
 
 /// Sends a copy of the store at `path`, as it is at one moment.
 pub(super) fn export(path: &Path, reply: &mut dyn FnMut(job_reply::Kind)) -> Result<(), StoreError> {
-    let copy = Temporary(name(path)?);
-    let broken = |e: rusqlite::Error| error::sqlite(&copy.0, "write", &e);
-    fill(path, &copy.0).map_err(broken)?;
+    let copy = filled(path)?;
     let cannot = |e: std::io::Error| error::system(&copy.0, "read", &e);
     let mut file = File::open(&copy.0).map_err(cannot)?;
     loop {
@@ -44,6 +45,23 @@ pub(super) fn export(path: &Path, reply: &mut dyn FnMut(job_reply::Kind)) -> Res
     }
     reply(job_reply::Kind::Over(Over::default()));
     Ok(())
+}
+
+/// A copy with all in it. A store on a disk that has much to do may be busy for longer than one wait.
+fn filled(path: &Path) -> Result<Temporary, StoreError> {
+    let mut tries = 0;
+    loop {
+        let copy = Temporary(name(path)?);
+        let e = match fill(path, &copy.0) {
+            Ok(()) => return Ok(copy),
+            Err(e) => e,
+        };
+        tries += 1;
+        if tries == TRIES || e.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
+            return Err(error::sqlite(&copy.0, "write", &e));
+        }
+        tracing::info!("the store is busy, its export begins anew: {e}");
+    }
 }
 
 /// Makes an empty file beside the store, for the daemon only. One that a killed export left is taken again.
