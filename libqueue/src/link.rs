@@ -315,6 +315,16 @@ impl Link {
         self.seal()
     }
 
+    /// Acknowledges the rest of what came ([`Stream::acknowledge_rest`]).
+    ///
+    /// # Errors
+    /// If TLS fails.
+    pub fn acknowledge_rest(&mut self) -> Result<bool, LinkError> {
+        let any = self.stream.acknowledge_rest();
+        self.seal()?;
+        Ok(any)
+    }
+
     /// Notes that `n` received bytes of a channel have been written; gives the peer credit when it is time.
     ///
     /// # Errors

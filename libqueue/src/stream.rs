@@ -267,6 +267,20 @@ impl Stream {
         }
     }
 
+    /// Acknowledges whatever came and is not acknowledged yet: when nothing has come for a while, so that the peer need
+    /// not keep it, and so that the way there is tried. Whether there was anything. An acknowledgement is itself a frame
+    /// that came: only one of the two ends may do this, or they answer each other for ever.
+    pub fn acknowledge_rest(&mut self) -> bool {
+        let any = self.has_unacknowledged();
+        self.acknowledge(1);
+        any
+    }
+
+    /// Whether something came that is not acknowledged yet.
+    pub fn has_unacknowledged(&self) -> bool {
+        self.resumable && self.received > self.acknowledged
+    }
+
     fn writes(&self, c: Channel) -> bool {
         (c == Channel::Stdin) == (self.role == Role::Front)
     }

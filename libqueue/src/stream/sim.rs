@@ -212,6 +212,14 @@ impl World {
         let n = end.unconsumed[c].min(most);
         end.unconsumed[c] -= n;
         end.stream.consumed(Channel::ALL[c], n);
+        // Nothing comes for a while.
+        if self.r.one_in(16) {
+            let end = &mut self.ends[e];
+            let any = end.stream.has_unacknowledged();
+            assert_eq!(end.stream.acknowledge_rest(), any);
+            assert!(!end.stream.has_unacknowledged());
+            end.rests += u64::from(any);
+        }
     }
 
     /// An end's connection takes something.

@@ -133,6 +133,7 @@ pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
         send_failed: false,
         resume: None,
         looked: None,
+        seen: 0,
         sent: None,
         ended: None,
         failed: None,
@@ -207,6 +208,8 @@ struct Relay {
     resume: Option<Resume>,
     /// When it was last looked whether the host still answers.
     looked: Option<Instant>,
+    /// How much had come by then.
+    seen: u64,
     /// When something was sent of which it is not known that it arrived.
     sent: Option<Instant>,
     ended: Option<End>,

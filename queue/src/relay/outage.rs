@@ -2,18 +2,22 @@
 //! gives up.
 
 use super::notice::{self, Exit};
-use super::resume::{News, Over, SILENT};
+use super::resume::{News, Over};
 use super::{End, Leave, Relay, Role};
 use crate::messages::{Failure, link_reason, printable, write_all};
 use libqueue::link::LinkError;
-use libqueue::link::silence::silence;
+use libqueue::link::silence::{round_trip, silence};
 use libqueue::wire::{Empty, to_session};
 use std::time::{Duration, Instant};
 
-/// How often to look whether the host still answers: while nothing is sent, and after something was.
+/// How often to look whether the host still answers: while nothing moves, and after something did.
 const LOOK: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(500)];
 /// Something that was sent so long ago has arrived, or the kernel has sent it again by now.
 const SETTLED: Duration = Duration::from_secs(1);
+/// An answer that is overdue for so long, or for so many times the way there and back: the connection may still come to
+/// life, but another one is tried beside it.
+const OVERDUE: Duration = Duration::from_millis(800);
+const OVERDUE_TRIPS: u32 = 4;
 /// An older host cannot resume: after so long it is lost.
 const HOPELESS: Duration = Duration::from_secs(60);
 
@@ -37,7 +41,12 @@ impl Relay {
             return Some(due);
         }
         let looked = *self.looked.get_or_insert(now);
-        Some(looked + LOOK[usize::from(self.sent.is_some())])
+        Some(looked + self.pause())
+    }
+
+    /// How long to wait between two looks.
+    fn pause(&self) -> Duration {
+        LOOK[usize::from(self.sent.is_some() || self.link.stream().has_unacknowledged())]
     }
 
     /// Looks after the connection.
@@ -47,12 +56,10 @@ impl Relay {
         }
         let now = Instant::now();
         if !self.is_silent() {
-            if self
-                .looked
-                .is_some_and(|t| now < t + LOOK[usize::from(self.sent.is_some())])
-            {
+            if self.looked.is_some_and(|t| now < t + self.pause()) {
                 return Ok(());
             }
+            self.try_the_way(now)?;
             self.look(now)?;
         }
         let Some(resume) = &mut self.resume else {
@@ -90,6 +97,19 @@ impl Relay {
         }
     }
 
+    /// Nothing has come since the last look: what came before is acknowledged. A command that only writes would
+    /// otherwise leave us waiting on a dead connection, with nothing sent that could be found missing.
+    fn try_the_way(&mut self, now: Instant) -> Result<(), Failure> {
+        let received = self.link.stream().received();
+        if std::mem::replace(&mut self.seen, received) != received || self.send_failed {
+            return Ok(());
+        }
+        if self.link.acknowledge_rest().map_err(|e| self.lost(&e))? {
+            self.sent.get_or_insert(now);
+        }
+        Ok(())
+    }
+
     /// Asks the kernel whether the host still answers.
     fn look(&mut self, now: Instant) -> Result<(), Failure> {
         self.looked = Some(now);
@@ -104,10 +124,11 @@ impl Relay {
         if let Some(sent) = self.sent {
             silent = silent.min(now.saturating_duration_since(sent));
         }
-        if silent < SILENT {
+        let overdue = round_trip(socket).map_or(OVERDUE, |t| OVERDUE.max(t * OVERDUE_TRIPS));
+        if silent < overdue {
             // Again when it is time.
             self.sent.get_or_insert(now);
-            self.looked = Some(now + SILENT - silent - LOOK[1].min(SILENT - silent));
+            self.looked = (now + overdue - silent).checked_sub(LOOK[1]);
             return Ok(());
         }
         match &mut self.resume {

@@ -19,9 +19,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long nothing may have come until the user is told, and until a connection that seems to stand is not waited
-/// for any more.
-pub(super) const SILENT: Duration = Duration::from_secs(2);
+/// How long nothing may have come until the user is told.
+const SILENT: Duration = Duration::from_secs(2);
 /// How long a host may be silent until there is no hope, if it does not say how long it waits itself.
 const GRACE: Duration = Duration::from_secs(60);
 /// How much longer than the host we wait: it may notice later.

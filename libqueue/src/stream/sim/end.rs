@@ -93,6 +93,8 @@ pub(super) struct End {
     /// For the bound of what is kept.
     pub(super) frames: u64,
     pub(super) control_bytes: u64,
+    /// How often the rest of what came was acknowledged.
+    pub(super) rests: u64,
     /// Its connection: one of the world's.
     pub(super) current: Option<usize>,
 }
@@ -114,6 +116,7 @@ impl End {
             status: false,
             frames: 0,
             control_bytes: 0,
+            rests: 0,
             current: None,
         }
     }
@@ -196,5 +199,6 @@ impl End {
             + 2 * HEAD as u64 * 3
             + self.control_bytes
             + small
+            + 12 * self.rests
     }
 }
