@@ -45,10 +45,13 @@ impl Schema {
         let mut schema = Self::default();
         let mut fields = Vec::new();
         let mut files = vec![(dir.join("wire.rs"), String::new())];
+        let top = fs::read_to_string(dir.join("wire.rs")).expect("the source");
         for f in fs::read_dir(dir.join("wire")).expect("the source") {
             let path = f.expect("a file").path();
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            files.push((path, stem + "::"));
+            // A room that is not public is a part of the whole, and gives no name to what is in it.
+            let public = top.contains(&format!("pub mod {stem};"));
+            files.push((path, if public { stem + "::" } else { String::new() }));
         }
         for (path, prefix) in files {
             let text = fs::read_to_string(&path).expect("the source");
