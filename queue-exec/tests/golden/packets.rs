@@ -351,12 +351,15 @@ fn labelled<T: std::fmt::Debug>(all: Vec<T>) -> Vec<(String, T)> {
         .collect()
 }
 
-const PROTOCOL: &str = "protocol.rs";
+const CONTROL: &str = "protocol/control.rs";
+const REPLY: &str = "protocol/reply.rs";
+const REQUEST: &str = "protocol/request.rs";
+const SESSION: &str = "protocol/session.rs";
 const JOBS: &str = "protocol/jobs.rs";
 
 #[test]
 fn asked_of_the_monitor() {
-    complete(PROTOCOL, "Request", requests());
+    complete(REQUEST, "Request", requests());
     complete(JOBS, "JobRequest", job_requests());
     let read = |b: &[u8]| Request::decode(b).map(|(_, m)| m);
     compare("request.hex", &labelled(requests()), |m| m.encode(7), read);
@@ -364,7 +367,7 @@ fn asked_of_the_monitor() {
 
 #[test]
 fn said_by_the_monitor() {
-    complete(PROTOCOL, "Reply", replies());
+    complete(REPLY, "Reply", replies());
     complete(JOBS, "JobReply", job_replies());
     let read = |b: &[u8]| Reply::decode(b).map(|(_, m)| m);
     compare("reply.hex", &labelled(replies()), |m| m.encode(7), read);
@@ -372,7 +375,7 @@ fn said_by_the_monitor() {
 
 #[test]
 fn asked_of_a_host() {
-    complete(PROTOCOL, "Control", controls());
+    complete(CONTROL, "Control", controls());
     compare(
         "control.hex",
         &labelled(controls()),
@@ -383,7 +386,7 @@ fn asked_of_a_host() {
 
 #[test]
 fn said_to_sessions() {
-    complete(PROTOCOL, "ToSession", to_session());
+    complete(SESSION, "ToSession", to_session());
     complete(JOBS, "ToRunner", to_runner());
     compare(
         "to-session.hex",
@@ -395,7 +398,7 @@ fn said_to_sessions() {
 
 #[test]
 fn said_by_sessions() {
-    complete(PROTOCOL, "FromSession", from_session());
+    complete(SESSION, "FromSession", from_session());
     complete(JOBS, "FromRunner", from_runner());
     compare(
         "from-session.hex",
