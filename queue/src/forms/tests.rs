@@ -1,6 +1,8 @@
 //! The grammar as a table: what was typed, and what it means in one line.
 
 use super::*;
+use crate::verbs::table;
+use libqueue::wire::Place;
 use std::fmt::Write as _;
 
 /// Splits at blanks; `%` stands for a blank inside a word, `''` for an empty word.
