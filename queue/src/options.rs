@@ -108,7 +108,8 @@ pub struct Opt {
     pub help: &'static str,
 }
 
-const fn opt(
+/// An entry of a table of options, on one line; the fields of [`Opt`] in their order.
+pub(crate) const fn opt(
     id: Id,
     short: &'static str,
     long: &'static [&'static str],

@@ -4,7 +4,7 @@ use super::table::Verb;
 use super::{Given, take_apart, usage};
 use crate::forms::escape_char;
 use crate::messages::Failure;
-use crate::options::{Id, Opt};
+use crate::options::{Id, Opt, opt};
 use crate::relay::escape;
 use libqueue::job;
 use std::ffi::OsString;
@@ -29,22 +29,6 @@ pub struct Detach {
     pub ids: Vec<String>,
     /// As JSON.
     pub json: bool,
-}
-
-const fn opt(
-    id: Id,
-    short: &'static str,
-    long: &'static [&'static str],
-    value: &'static str,
-    help: &'static str,
-) -> Opt {
-    Opt {
-        id,
-        short,
-        long,
-        value,
-        help,
-    }
 }
 
 const HELP: Opt = opt(Id::Help, "", &["help"], "", "show this and exit 0");

@@ -3,7 +3,7 @@
 use super::table::Verb;
 use super::{Given, take_apart, usage};
 use crate::messages::Failure;
-use crate::options::{Id, Opt};
+use crate::options::{Id, opt};
 use libqueue::job;
 use libqueue::wire::job::IdRange;
 use std::ffi::OsString;
@@ -25,22 +25,6 @@ pub struct Log {
     pub raw: bool,
     /// As JSON: where it is.
     pub json: bool,
-}
-
-const fn opt(
-    id: Id,
-    short: &'static str,
-    long: &'static [&'static str],
-    value: &'static str,
-    help: &'static str,
-) -> Opt {
-    Opt {
-        id,
-        short,
-        long,
-        value,
-        help,
-    }
 }
 
 /// Its entry in the table.

@@ -1,7 +1,7 @@
 //! The one table of verbs: the parser, `--help`, and the tests that compare the manual page all read it. Pure
 //! data.
 
-use crate::options::{Id, Opt};
+use crate::options::{Id, Opt, opt};
 
 /// A verb.
 #[derive(Debug, Clone, Copy)]
@@ -18,22 +18,6 @@ pub struct Verb {
     pub options: &'static [Opt],
     /// Examples, each with what it does.
     pub examples: &'static [(&'static str, &'static str)],
-}
-
-const fn opt(
-    id: Id,
-    short: &'static str,
-    long: &'static [&'static str],
-    value: &'static str,
-    help: &'static str,
-) -> Opt {
-    Opt {
-        id,
-        short,
-        long,
-        value,
-        help,
-    }
 }
 
 const JSON: Opt = opt(Id::Json, "", &["json"], "", "print JSON, for programs");
