@@ -1,7 +1,7 @@
 //! What is signed, and what a root process is told.
 
 use ed25519_dalek::SigningKey;
-use queue_exec::cert::{HostCert, Revocations, Vouch, fingerprint};
+use queue_exec::cert::{Fingerprint, HostCert, Revocations, Vouch, fingerprint};
 use queue_exec::entries::{self, Tree};
 use queue_exec::protocol::{Control, FromSession, Reply, Request, ToSession};
 use queue_exec::ticket::{Grant, Ticket};
@@ -9,6 +9,20 @@ use queue_exec::warrant::Warrant;
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
+}
+
+/// A member with this key, whose certificate ends at this second.
+fn host(key: &SigningKey, name: &str, cluster: Fingerprint, expires: u64) -> HostCert {
+    HostCert {
+        cluster,
+        serial: 1,
+        name: name.to_owned(),
+        host_key: key.verifying_key().to_bytes(),
+        tls_key: [0; 32],
+        vouch: Vouch::Users,
+        issued: 0,
+        expires,
+    }
 }
 
 /// Certificates and revocation lists: as they come, and with a good signature under damaged contents.
@@ -36,19 +50,10 @@ pub fn cert(data: &[u8]) {
 /// Tickets and grants: as they come, and signed anew by the host that they name.
 pub fn ticket(data: &[u8]) {
     let source_key = key(3);
-    let host = |name: &str, cluster| HostCert {
-        cluster,
-        serial: 1,
-        name: name.to_owned(),
-        host_key: source_key.verifying_key().to_bytes(),
-        tls_key: [0; 32],
-        vouch: Vouch::Users,
-        issued: 0,
-        expires: 4_000_000_000,
-    };
     let _ = Grant::verify(data, &source_key.verifying_key().to_bytes());
     if let Ok((t, signed, _)) = Ticket::parse(data) {
-        let (source, here) = (host(&t.source, t.cluster), host(&t.target, t.cluster));
+        let named = |name: &str| host(&source_key, name, t.cluster, 4_000_000_000);
+        let (source, here) = (named(&t.source), named(&t.target));
         let bytes = t.sign(&source_key);
         assert_eq!(&bytes[..bytes.len() - 64], signed);
         match Ticket::verify(&bytes, &source, &here, 1_800_000_000) {
@@ -61,18 +66,8 @@ pub fn ticket(data: &[u8]) {
 /// Warrants: as they come, and signed anew by the host that they name. Entries of an array's tasks.
 pub fn warrant(data: &[u8]) {
     let source_key = key(3);
-    let host = |name: &str, cluster| HostCert {
-        cluster,
-        serial: 1,
-        name: name.to_owned(),
-        host_key: source_key.verifying_key().to_bytes(),
-        tls_key: [0; 32],
-        vouch: Vouch::Users,
-        issued: 0,
-        expires: u64::MAX,
-    };
     if let Ok((w, signed, _)) = Warrant::parse(data) {
-        let source = host(&w.source, w.cluster);
+        let source = host(&source_key, &w.source, w.cluster, u64::MAX);
         let bytes = w.sign(&source_key);
         assert_eq!(&bytes[..bytes.len() - 64], signed);
         // The signature that came with it is nobody's.
