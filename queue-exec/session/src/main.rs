@@ -15,7 +15,6 @@ mod monitor;
 mod pam;
 mod plan;
 mod pump;
-mod screen;
 mod serve;
 mod terminal;
 mod zygote;

@@ -18,7 +18,7 @@ const SOCKETS: &str = "/tmp/.X11-unix";
 
 /// How it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum At {
+pub enum At {
     /// A socket of this host.
     Unix(PathBuf),
     /// A host that has still to be found.
@@ -29,10 +29,13 @@ pub(super) enum At {
 
 /// A display.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Display {
-    pub(super) at: At,
-    pub(super) number: u32,
-    pub(super) screen: u32,
+pub struct Display {
+    /// How it is reached.
+    pub at: At,
+    /// Its number, from 0.
+    pub number: u32,
+    /// The screen that programs use unless told otherwise.
+    pub screen: u32,
 }
 
 impl Display {
@@ -40,7 +43,7 @@ impl Display {
     ///
     /// # Errors
     /// A line for people.
-    pub(super) fn parse(name: &OsStr, exists: impl Fn(&OsStr) -> bool) -> Result<Self, String> {
+    pub fn parse(name: &OsStr, exists: impl Fn(&OsStr) -> bool) -> Result<Self, String> {
         let no = || "this is no name of a display, like `:0` or `localhost:10.0`".to_owned();
         let bytes = name.as_bytes();
         let colon = bytes.iter().rposition(|b| *b == b':').ok_or_else(no)?;
@@ -84,7 +87,7 @@ impl Display {
     ///
     /// # Errors
     /// A line for people.
-    pub(super) fn find(mut self, hosts: impl FnOnce() -> Vec<u8>) -> Result<Self, String> {
+    pub fn find(mut self, hosts: impl FnOnce() -> Vec<u8>) -> Result<Self, String> {
         if let At::Name(name) = &self.at {
             let ip = match name.as_str() {
                 "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
@@ -97,7 +100,7 @@ impl Display {
     }
 
     /// How its cookie may be filed. What is on this host goes by the host's name.
-    pub(super) fn addresses(&self, host: &OsStr) -> Vec<Address> {
+    pub fn addresses(&self, host: &OsStr) -> Vec<Address> {
         let local = (LOCAL, host.as_bytes().to_vec());
         match &self.at {
             At::Unix(_) | At::Name(_) => vec![local],
@@ -119,7 +122,7 @@ impl Display {
     ///
     /// # Errors
     /// As `connect(2)`.
-    pub(super) fn connect(&self) -> nix::Result<OwnedFd> {
+    pub fn connect(&self) -> nix::Result<OwnedFd> {
         match &self.at {
             At::Unix(path) => unix(path),
             At::Name(_) => Err(Errno::EHOSTUNREACH),
@@ -153,7 +156,7 @@ fn stream(family: AddressFamily) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// As `connect(2)`.
-pub(super) fn unix(path: &Path) -> nix::Result<OwnedFd> {
+pub fn unix(path: &Path) -> nix::Result<OwnedFd> {
     let sock = stream(AddressFamily::Unix)?;
     connect(sock.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(sock)

@@ -5,9 +5,9 @@
 //! true one in its place; what comes without it gets nowhere. Knows displays and agents; must not know the session's
 //! stream.
 
-mod display;
-mod setup;
-mod xauthority;
+pub mod display;
+pub mod setup;
+pub mod xauthority;
 
 use crate::forms::Run;
 use crate::launch::Session;

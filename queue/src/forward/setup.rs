@@ -4,7 +4,7 @@
 use std::num::Wrapping;
 
 /// The only authorisation that is forwarded.
-pub(super) const PROTOCOL: &[u8] = b"MIT-MAGIC-COOKIE-1";
+pub const PROTOCOL: &[u8] = b"MIT-MAGIC-COOKIE-1";
 /// Length of the part before the name.
 const HEAD: usize = 12;
 /// Longest name, and longest data, of what is looked at.
@@ -12,13 +12,23 @@ const FIELD_MAX: usize = 256;
 
 /// What is to be done with a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Wait for more.
     More,
     /// It may go on: the first `used` bytes are replaced by `instead`.
-    Right { used: usize, instead: Vec<u8> },
+    Right {
+        /// How many.
+        used: usize,
+        /// By these.
+        instead: Vec<u8>,
+    },
     /// It may not, and is told so.
-    Wrong { answer: Vec<u8>, why: &'static str },
+    Wrong {
+        /// What a display would say; empty: nothing that would be understood.
+        answer: Vec<u8>,
+        /// For people.
+        why: &'static str,
+    },
 }
 
 /// Padding to a multiple of four.
@@ -28,7 +38,7 @@ fn padded(n: usize) -> usize {
 
 /// Looks at what came so far. The cookie `fake` has to be there, and is replaced by `cookie`; if that is empty, by
 /// no authorisation at all.
-pub(super) fn check(bytes: &[u8], fake: &[u8], cookie: &[u8]) -> Verdict {
+pub fn check(bytes: &[u8], fake: &[u8], cookie: &[u8]) -> Verdict {
     let Some(order) = bytes.first().copied() else {
         return Verdict::More;
     };

@@ -1,18 +1,21 @@
 //! The file with the cookies of displays, `Xau(3)`: entries of family, address, display number, name and data of the
 //! authorisation, all numbers with the high byte first. Pure.
 
-/// Families of addresses.
-pub(super) const INTERNET: u16 = 0;
-pub(super) const INTERNET6: u16 = 6;
-pub(super) const LOCAL: u16 = 256;
+/// Family of addresses: IPv4, four bytes.
+pub const INTERNET: u16 = 0;
+/// Family of addresses: IPv6, sixteen bytes.
+pub const INTERNET6: u16 = 6;
+/// Family of addresses: the name of the host itself.
+pub const LOCAL: u16 = 256;
+/// Family of addresses: any.
 const WILD: u16 = 65535;
 
 /// Where a display may be said to be.
-pub(super) type Address = (u16, Vec<u8>);
+pub type Address = (u16, Vec<u8>);
 
 /// The first cookie of this kind for a display at one of these addresses. A file that breaks off is read as far as
 /// it goes.
-pub(super) fn find(file: &[u8], addresses: &[Address], display: u32, protocol: &[u8]) -> Option<Vec<u8>> {
+pub fn find(file: &[u8], addresses: &[Address], display: u32, protocol: &[u8]) -> Option<Vec<u8>> {
     let number = display.to_string();
     let mut rest = file;
     loop {

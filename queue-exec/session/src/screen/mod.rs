@@ -9,7 +9,7 @@ mod raw;
 
 use lines::Lines;
 use modes::Modes;
-pub(crate) use paint::Whom;
+pub use paint::Whom;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use vt100::Parser;
@@ -26,7 +26,7 @@ const SLICE: usize = 8 * 1024;
 const CELLS_MAX: u32 = 200_000;
 
 /// The screen of a terminal.
-pub(crate) struct Screen {
+pub struct Screen {
     rows: NonZeroU16,
     cols: NonZeroU16,
     /// Made when there is something to understand.
@@ -55,7 +55,7 @@ fn size(rows: u32, cols: u32) -> Option<(NonZeroU16, NonZeroU16)> {
 
 impl Screen {
     /// An empty one.
-    pub(crate) fn new(rows: u32, cols: u32) -> Self {
+    pub fn new(rows: u32, cols: u32) -> Self {
         let (off, size) = match size(rows, cols) {
             Some(s) => (false, s),
             None => (true, (Parser::DEFAULT_ROWS, Parser::DEFAULT_COLS)),
@@ -71,7 +71,7 @@ impl Screen {
     }
 
     /// Takes output.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         if self.off {
             return;
         }
@@ -85,19 +85,19 @@ impl Screen {
     }
 
     /// Whether it should be called again when there is nothing else to do.
-    pub(crate) fn has_work(&self) -> bool {
+    pub fn has_work(&self) -> bool {
         self.raw.len() >= WORTHWHILE
     }
 
     /// Does a little of that.
-    pub(crate) fn work(&mut self) {
+    pub fn work(&mut self) {
         self.reduce(usize::MAX);
         let n = raw::complete(&self.raw[..SLICE.min(self.raw.len())]);
         self.understand(n.max(1).min(self.raw.len()));
     }
 
     /// The window has another size.
-    pub(crate) fn resize(&mut self, rows: u32, cols: u32) {
+    pub fn resize(&mut self, rows: u32, cols: u32) {
         let Some((rows, cols)) = size(rows, cols) else {
             *self = Self::new(rows, cols);
             return;

@@ -5,7 +5,7 @@ use vt100::Parser;
 
 /// For whom the screen is painted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub enum Whom {
     /// A terminal that showed something else until now: what is on it goes up, and what left the screen here
     /// before goes there as well.
     Newcomer,
@@ -15,7 +15,7 @@ pub(crate) enum Whom {
 
 impl Screen {
     /// Paints everything. What comes afterwards can be sent as it comes.
-    pub(crate) fn paint(&mut self, whom: Whom) -> Vec<u8> {
+    pub fn paint(&mut self, whom: Whom) -> Vec<u8> {
         self.catch_up();
         let mut out = String::new();
         // Whatever was not finished there is over.
@@ -32,7 +32,7 @@ impl Screen {
     }
 
     /// What brings a terminal that shows this session back to what is usual.
-    pub(crate) fn leave(&mut self) -> Vec<u8> {
+    pub fn leave(&mut self) -> Vec<u8> {
         self.catch_up();
         let mut out = String::new();
         if !self.off {
@@ -43,7 +43,7 @@ impl Screen {
 
     /// The text that is on it now.
     #[cfg(test)]
-    pub(crate) fn text(&mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         self.catch_up();
         let mut text = String::new();
         self.guard(|p| text = p.screen().contents());

@@ -6,7 +6,6 @@ use super::guests::{Guest, detached};
 use super::inbox::Inbox;
 use super::{Command, Session, from};
 use crate::monitor;
-use crate::screen::Whom;
 use crate::{answer, keep_alive, terminal};
 use libqueue::link::Link;
 use libqueue::tls::{Peer, server_config};
@@ -14,6 +13,7 @@ use libqueue::wire::{Attach, Attached, LaunchError, LaunchFailed, SessionAnswer,
 use nix::poll::PollFlags;
 use prost::Message as _;
 use queue_exec::protocol::{self, AttachState};
+use queue_screen::Whom;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 

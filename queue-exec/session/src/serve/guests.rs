@@ -4,11 +4,11 @@
 
 use super::client::{Client, Fate};
 use super::{Session, from};
-use crate::screen::{Screen, Whom};
 use libqueue::link::LinkError;
 use libqueue::stream::{Channel, Event, WINDOW};
 use libqueue::wire::{Detached, ToSession, from_session, to_session};
 use prost::Message as _;
+use queue_screen::{Screen, Whom};
 use std::time::Instant;
 
 /// Encrypted bytes that wait for a slow one's socket, beyond which he gets no more.

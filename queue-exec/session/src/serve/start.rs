@@ -4,10 +4,10 @@ use super::{Launch, LaunchError, Refused, Session};
 use crate::account::Account;
 use crate::plan::{Here, spec};
 use crate::pump::{Source, pipe};
-use crate::screen::Screen;
 use crate::terminal;
 use libqueue::stream::Channel;
 use queue_init::ToInit;
+use queue_screen::Screen;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::rc::Rc;
 

@@ -3,10 +3,10 @@
 
 use super::client::{Client, Fate};
 use super::{Command, LISTEN, Session, from};
-use crate::screen::Whom;
 use libqueue::link::LinkError;
 use libqueue::wire::{LaunchError, LaunchFailed, from_session, to_session};
 use queue_exec::protocol;
+use queue_screen::Whom;
 use std::time::{Duration, Instant};
 
 /// So often at most: a host that was silent for nearly the whole time of grace.
