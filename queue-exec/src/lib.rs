@@ -4,6 +4,7 @@
 //! Knows: bytes, Ed25519, paths. Must not know: TLS, tokio, clusters, placement, `libqueue`. Everything
 //! here is linked into a root process, so it parses fixed layouts with a limit on every length.
 
+pub mod attempts;
 pub mod authority;
 pub mod cert;
 pub mod client;

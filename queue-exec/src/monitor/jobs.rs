@@ -1,16 +1,14 @@
 //! Batch jobs: warrants for those who submit, and the attempts that run here.
 //!
 //! The daemon says what is to run, and cannot invent it: a warrant, signed on the submitter's host, covers whose it
-//! is and what is executed (`check`), and each attempt is run once, which the journal remembers (`journal`, `seen`).
+//! is and what is executed (`check`), and each attempt is run once, which the journal remembers (`journal`).
 //! Sessions that run jobs are kept for the next one of the same user (`runners`). What happens to an attempt from
 //! then on is in `attempts`.
 
 mod attempts;
 mod check;
 mod journal;
-mod records;
 mod runners;
-mod seen;
 
 pub(super) use runners::{Runner, Work};
 

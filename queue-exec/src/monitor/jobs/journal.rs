@@ -6,11 +6,8 @@
 //! on the machine ends with it, and its next start begins another *life*, by which everybody knows that. What a
 //! monitor could not finish writing is cut off by the next.
 
-use super::records::{Record, frame, unframe};
-use super::seen::Seen;
 use crate::monitor::log::log;
-use crate::monitor::tree::Id;
-use queue_exec::codec::{Malformed, Reader, Writer};
+use queue_exec::attempts::{Attempt, Head, Record, Seen, frame, unframe};
 use queue_exec::protocol::JobKey;
 use queue_exec::state::{random, unix_now};
 use queue_exec::ticket::Nonce;
@@ -20,29 +17,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8] = b"QUEUE attempts 1\0";
 /// It is rewritten when it is this large, and this many times as large as when it was last.
 const REWRITE_MIN: u64 = 1 << 20;
 const REWRITE_TIMES: u64 = 4;
-
-/// An attempt that was handed to a session, and is not forgotten.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::monitor) struct Attempt {
-    /// Local account.
-    pub(in crate::monitor) login: String,
-    /// Its session process.
-    pub(in crate::monitor) process: Id,
-    /// When it was handed over, in milliseconds since the epoch.
-    pub(in crate::monitor) since: u64,
-    /// The daemon's note.
-    pub(in crate::monitor) note: Vec<u8>,
-    /// What its session said when the command was executed.
-    pub(in crate::monitor) running: Vec<u8>,
-    /// It has ended, and this is how; empty: nobody knows.
-    pub(in crate::monitor) outcome: Option<Vec<u8>>,
-    /// It is stopped. Not written down.
-    pub(in crate::monitor) stopped: bool,
-}
 
 /// The journal, and what is in it.
 #[derive(Debug)]
@@ -87,12 +64,7 @@ impl Journal {
     }
 
     fn read(&mut self, bytes: &[u8]) {
-        let head = || -> Result<(Nonce, String, usize), Malformed> {
-            let mut r = Reader::new(bytes, MAGIC, "journal of attempts")?;
-            let (life, boot) = (r.fixed()?, r.text(256)?);
-            Ok((life, boot, bytes.len() - r.rest().len()))
-        };
-        let (life, boot, mut at) = match head() {
+        let (Head { life, boot }, mut at) = match Head::read(bytes) {
             Ok(h) => h,
             Err(e) => {
                 log!(
@@ -253,10 +225,11 @@ impl Journal {
     /// Writes what matters of it into a new file, which takes its place.
     fn rewrite(&mut self) {
         self.seen.expire(hour());
-        let mut all = Writer::new(MAGIC)
-            .fixed(&self.life)
-            .bytes(self.boot.as_bytes())
-            .finish();
+        let mut all = Head {
+            life: self.life,
+            boot: self.boot.clone(),
+        }
+        .write();
         for line in self.seen.lines() {
             all.extend_from_slice(&frame(&Record::Seen(line)));
         }

@@ -9,7 +9,7 @@ use super::super::record::About;
 use super::super::sessions::Phase;
 use super::super::tree;
 use super::check::{Checked, Run};
-use super::journal::Attempt;
+use queue_exec::attempts::Attempt;
 use queue_exec::client;
 use queue_exec::codec::{Malformed, Reader, Writer};
 use queue_exec::policy::Allowed;

@@ -1,11 +1,10 @@
 //! The records of the journal, as bytes: each with its length and a checksum in front, by which one that was torn is
 //! found. Pure: bytes in, bytes out.
 
-use super::journal::Attempt;
-use super::seen::Line;
-use queue_exec::cert::USER_MAX;
-use queue_exec::codec::{Malformed, Reader, Writer};
-use queue_exec::protocol::{JobKey, KEYS_MAX, NOTE_MAX, OUTCOME_MAX};
+use super::{Attempt, Line};
+use crate::cert::USER_MAX;
+use crate::codec::{Malformed, Reader, Writer};
+use crate::protocol::{JobKey, KEYS_MAX, NOTE_MAX, OUTCOME_MAX};
 
 /// Length and checksum.
 const FRAME: usize = 8;
@@ -14,12 +13,18 @@ const RECORD_MAX: usize = 64 * 1024;
 
 /// One record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Record {
+pub enum Record {
+    /// An attempt is about to be handed to a session.
     Handed(JobKey, Attempt),
+    /// Its command was executed, with what its session said of it.
     Started(JobKey, Vec<u8>),
+    /// It is over, and how it ended.
     Ended(JobKey, Vec<u8>),
+    /// The leader has the outcomes of these.
     Forgotten(Vec<JobKey>),
+    /// Its session did not get it after all.
     Retracted(JobKey),
+    /// What was seen before the journal was last rewritten.
     Seen(Line),
 }
 
@@ -31,7 +36,7 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 /// A record as it is written: length, checksum, and itself.
-pub(super) fn frame(record: &Record) -> Vec<u8> {
+pub fn frame(record: &Record) -> Vec<u8> {
     let mut w = Writer::new(&[0; FRAME]);
     record.write(&mut w);
     let mut bytes = w.finish();
@@ -42,7 +47,7 @@ pub(super) fn frame(record: &Record) -> Vec<u8> {
 }
 
 /// The first record of these bytes and its length, if there is a whole one.
-pub(super) fn unframe(bytes: &[u8]) -> Option<(Record, usize)> {
+pub fn unframe(bytes: &[u8]) -> Option<(Record, usize)> {
     let mut r = Reader::new(bytes, b"", "record").ok()?;
     let (len, expected) = (r.u32().ok()? as usize, r.u32().ok()?);
     let body = r.rest().get(..len).filter(|_| len <= RECORD_MAX)?;
@@ -84,7 +89,11 @@ impl Record {
         }
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads one without length and checksum.
+    ///
+    /// # Errors
+    /// It is no record.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes, b"", "record of an attempt")?;
         let key = |r: &mut Reader<'_>| r.fixed().map(JobKey::from_bytes);
         let record = match r.u8()? {

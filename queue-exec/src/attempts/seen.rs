@@ -2,18 +2,18 @@
 //!
 //! Small, because an array has a million tasks: for most tasks there is one attempt, the first, and that is a bit.
 
-use queue_exec::protocol::JobKey;
+use crate::protocol::JobKey;
 use std::collections::HashMap;
 
 /// What was not seen for so many hours is forgotten.
 const HOURS: u32 = 25;
 
 /// 64 neighbours: of an array's tasks, or of jobs that are none.
-type Chunk = (u64, u32);
+pub type Chunk = (u64, u32);
 
 /// Highest attempt by job and task.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub struct Seen {
     /// First attempts, a bit each, and the hour of the last one.
     first: HashMap<Chunk, (u64, u32)>,
     /// Those that had further attempts: the highest, and its hour.
@@ -29,16 +29,28 @@ fn place(job: u64, task: u32) -> (Chunk, u64) {
 
 /// What is written down of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// First attempts.
-    First { chunk: Chunk, bits: u64, hour: u32 },
+    First {
+        /// Of which tasks or jobs.
+        chunk: Chunk,
+        /// One for each that was seen.
+        bits: u64,
+        /// Hours since the epoch.
+        hour: u32,
+    },
     /// A later attempt.
-    Later { key: JobKey, hour: u32 },
+    Later {
+        /// Which.
+        key: JobKey,
+        /// Hours since the epoch.
+        hour: u32,
+    },
 }
 
 impl Seen {
     /// The highest attempt; 0: none.
-    pub(super) fn highest(&self, job: u64, task: u32) -> u32 {
+    pub fn highest(&self, job: u64, task: u32) -> u32 {
         if let Some((attempt, _)) = self.later.get(&(job, task)) {
             return *attempt;
         }
@@ -47,7 +59,7 @@ impl Seen {
     }
 
     /// Takes note of an attempt.
-    pub(super) fn note(&mut self, key: JobKey, hour: u32) {
+    pub fn note(&mut self, key: JobKey, hour: u32) {
         if key.attempt > 1 {
             let e = self.later.entry((key.job, key.task)).or_default();
             *e = (e.0.max(key.attempt), e.1.max(hour));
@@ -59,7 +71,7 @@ impl Seen {
     }
 
     /// An attempt that no session got: it may come again, older ones may not.
-    pub(super) fn retract(&mut self, key: JobKey) {
+    pub fn retract(&mut self, key: JobKey) {
         if key.attempt > 1 {
             if let Some(e) = self.later.get_mut(&(key.job, key.task))
                 && e.0 == key.attempt
@@ -75,13 +87,13 @@ impl Seen {
     }
 
     /// Forgets what is old.
-    pub(super) fn expire(&mut self, hour: u32) {
+    pub fn expire(&mut self, hour: u32) {
         self.first.retain(|_, (_, at)| at.saturating_add(HOURS) >= hour);
         self.later.retain(|_, (_, at)| at.saturating_add(HOURS) >= hour);
     }
 
     /// Everything.
-    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+    pub fn lines(&self) -> impl Iterator<Item = Line> {
         let first = self
             .first
             .iter()
@@ -94,7 +106,7 @@ impl Seen {
     }
 
     /// What was written down.
-    pub(super) fn restore(&mut self, line: Line) {
+    pub fn restore(&mut self, line: Line) {
         match line {
             Line::First { chunk, bits, hour } => {
                 let e = self.first.entry(chunk).or_default();
