@@ -84,7 +84,7 @@ macro_rules! judged {
     };
 }
 
-judged!(Priority(i32), i32, |p| if p.abs() <= PRIORITY {
+judged!(Priority(i32), i32, |p| if (-PRIORITY..=PRIORITY).contains(&p) {
     Ok(p)
 } else {
     Err(format!("priority {p}: use -{PRIORITY} to {PRIORITY}"))

@@ -189,11 +189,12 @@ mod tests {
             ("d.toml", "mail = 'sometimes'"),
             ("e f.toml", ""),
             ("g.toml", "requires = 'raid >'"),
+            ("h.toml", "priority = -2147483648"),
             ("ok.toml", "retries = 1"),
         ]);
         let (classes, faults) = d.load();
         assert!(classes.iter().any(|c| c.name == "ok" && c.retries == 1));
-        assert_eq!((classes.len(), faults.len()), (3, 6), "{faults:?}");
+        assert_eq!((classes.len(), faults.len()), (3, 7), "{faults:?}");
         for (fault, place, word) in [
             (&faults[0], "a.toml:3:1: ", "priorty"),
             (&faults[1], "b.toml:1:9: ", "at least 10 s"),
@@ -201,6 +202,7 @@ mod tests {
             (&faults[3], "d.toml:1:8: ", "never"),
             (&faults[4], "e f.toml: ", "no name of a class"),
             (&faults[5], "g.toml:1:12: ", ""),
+            (&faults[6], "h.toml:1:12: ", "1000000"),
         ] {
             assert!(fault.contains(place) && fault.contains(word), "{fault}");
         }
