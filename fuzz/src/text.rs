@@ -1,9 +1,9 @@
 //! What people write: options, scripts, entries, configuration.
 
-use libqueue::config::{Config, parse_as};
+use libqueue::config::{Config, class as class_file, parse_as};
 use libqueue::expr::Expr;
 use libqueue::resources::{lacking, lookup};
-use libqueue::wire::job::{AfterHow, TASKS_MAX};
+use libqueue::wire::job::{AfterHow, Class, TASKS_MAX, mail_when};
 use libqueue::{duration, job, size, wire};
 use queue_exec::cert::{HostCert, Vouch};
 use queue_exec::operators::Operators;
@@ -154,6 +154,44 @@ fn policy(text: &str, file: &Path, lines: usize) {
                 }
                 let _ = p.may_ask(&source, user, login);
             }
+        }
+    }
+}
+
+/// The file of a class of jobs, and its name.
+pub fn class(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let file = Path::new("classes/big.toml");
+    let base = Class {
+        name: "wait".into(),
+        priority: 5,
+        lease_ms: 900_000,
+        ..Class::default()
+    };
+    match class_file::parse(text, file, "big", &base) {
+        Ok(c) => {
+            assert_eq!(c.name, "big");
+            assert!((-1_000_000..=1_000_000).contains(&c.priority), "{}", c.priority);
+            assert!(c.lease_ms >= 10_000);
+            let all = mail_when::BEGIN | mail_when::END | mail_when::FAIL;
+            assert_eq!(c.mail & !all, 0);
+            let expr = c.need.map(|n| n.expr).unwrap_or_default();
+            assert!(expr.is_empty() || Expr::parse(&expr).is_ok());
+        }
+        Err(e) => {
+            let lines = text.lines().count().max(1);
+            let at = e.at.unwrap_or((1, 1));
+            assert!(at.0 > 0 && at.1 > 0 && at.0 <= lines + 1, "{e}");
+            assert!(!e.text.contains('\n'), "{e}");
+        }
+    }
+    for line in text.lines() {
+        if let Ok(name) = class_file::name(Path::new(line)) {
+            assert!(!name.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace()));
+            let path = Path::new("classes").join(format!("{name}.toml"));
+            assert_eq!(class_file::name(&path).ok(), Some(name));
         }
     }
 }

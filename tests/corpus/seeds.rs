@@ -10,6 +10,7 @@ use queue_exec::protocol::{Control, FromSession, Refusal, Reply, Request, ToSess
 use queue_exec::ticket::{Grant, Ticket};
 
 mod jobs;
+mod local;
 
 pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let authority = SigningKey::from_bytes(&[7; 32]);
@@ -380,6 +381,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("size", "size", b"1.5TiB".to_vec()),
     ];
     all.extend(jobs::all(cluster, &host_key));
+    all.extend(local::all());
     all
 }
 
