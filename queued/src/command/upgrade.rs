@@ -78,15 +78,22 @@ fn tell(json: bool, queued: (&Status, &Status), exec: (&About, &About)) {
     }
     let count = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     say(&format!(
-        "{}: queued {} → {}, queue-exec {} → {}; {} and {} went on",
+        "{}: {}, {}; {} and {} went on",
         queued.1.host,
-        queued.0.version,
-        queued.1.version,
-        exec.0.version,
-        exec.1.version,
+        replaced("queued", &queued.0.version, &queued.1.version, &queued.1.program),
+        replaced("queue-exec", &exec.0.version, &exec.1.version, &exec.1.program),
         count(sessions, "session"),
         count(jobs, "job"),
     ));
+}
+
+/// What became of a program, in words. Of the same version it may be another build: it says from where.
+fn replaced(name: &str, before: &str, now: &str, program: &str) -> String {
+    if before == now {
+        format!("{name} {now} (same version) replaced by {program}")
+    } else {
+        format!("{name} {before} → {now}")
+    }
 }
 
 /// A text as JSON has it.
