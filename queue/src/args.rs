@@ -2,7 +2,8 @@
 //! means is decided in [`crate::forms`].
 
 use crate::messages::Failure;
-use crate::options::{self, BATCH, LATER, LAUNCH, Opt, QSH, RSH};
+use crate::nearest;
+use crate::options::{self, BATCH, Id, LATER, LAUNCH, Opt, QSH, RSH};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -82,8 +83,10 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
     };
     let name = String::from_utf8_lossy(name);
     let spelled = format!("--{name}");
-    let opt = options::by_word(&name)
-        .ok_or_else(|| Failure::own(format!("unknown option {spelled} (`queue --help` lists all)")))?;
+    let opt = options::by_word(&name).ok_or_else(|| {
+        let failure = Failure::own(format!("unknown option {spelled} (`queue --help` lists all)"));
+        nearest::option(&name, options::words(), failure)
+    })?;
     let (value, used) = match (opt.value.is_empty(), given) {
         (true, None) => (OsString::new(), 0),
         (true, Some(_)) => return Err(Failure::own(format!("{spelled} takes no value"))),
@@ -92,7 +95,11 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
             Some(n) => (n.clone(), 1),
             None => (OsString::new(), 0),
         },
-        (false, None) => (next.ok_or_else(|| missing(&spelled, opt))?.clone(), 1),
+        // What looks like the next option is none of an escape character's spellings.
+        (false, None) => match next.filter(|n| opt.id != Id::Escape || !is_option(n)) {
+            Some(n) => (n.clone(), 1),
+            None => return Err(missing(&spelled, opt)),
+        },
     };
     found.push(Found {
         launch: Some(opt),
@@ -101,6 +108,11 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
         spelled,
     });
     Ok(used)
+}
+
+/// Whether a word has the form of an option.
+fn is_option(word: &OsStr) -> bool {
+    word.len() > 1 && word.as_bytes().starts_with(b"-")
 }
 
 /// Whether a word is the value of an option that may have none.
@@ -176,7 +188,11 @@ fn meaning(
 }
 
 fn missing(spelled: &str, opt: &Opt) -> Failure {
-    let hint = if spelled == "-h" { " (help is --help)" } else { "" };
+    let hint = match opt.id {
+        _ if spelled == "-h" => " (help is --help)",
+        Id::Escape => ", one character as ~, ^X for a control character, or none",
+        _ => "",
+    };
     Failure::own(format!("{spelled} needs a value: {}{hint}", opt.value))
 }
 

@@ -22,12 +22,13 @@ pub fn hint(run: &Run, verbs: bool, failure: Failure) -> Failure {
     Failure {
         kind: Kind::Own,
         text: said.map_or(failure.text.clone(), |s| {
-            format!("{}; did you mean {s}?", failure.text)
+            format!("did you mean {s}? {}", failure.text)
         }),
     }
 }
 
-fn hosts() -> Vec<String> {
+/// Names of the cluster's hosts; none if the daemon does not say.
+pub fn hosts() -> Vec<String> {
     let ask = || {
         let mut daemon = Daemon::dial(&Layout::for_client())?;
         match daemon.request(request::Kind::Hosts(Empty {}))? {
@@ -47,6 +48,22 @@ fn suggestion(typed: &str, hosts: &[String], verbs: bool) -> Option<String> {
     let all = verbs
         .map(|v| (v, format!("`queue {v}`")))
         .chain(hosts.map(|h| (h, format!("host {}", printable(h)))));
+    nearest(typed, all)
+}
+
+/// The error that there is no option of that name, with the one in front that was meant, if it is clear.
+pub fn option<'a>(typed: &str, words: impl Iterator<Item = &'a str>, failure: Failure) -> Failure {
+    match nearest(typed, words.map(|w| (w, format!("--{w}")))) {
+        Some(s) => Failure {
+            text: format!("did you mean {s}? {}", failure.text),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
+/// Of names, each with how it is shown, those that are spelled most nearly like what was typed.
+fn nearest<'a>(typed: &str, all: impl Iterator<Item = (&'a str, String)>) -> Option<String> {
     let typed = typed.to_ascii_lowercase();
     // One slip in a short word, two in a longer one.
     let slips = match typed.chars().count() {
@@ -125,6 +142,12 @@ mod tests {
         ] {
             assert_eq!(suggestion(typed, &hosts, verbs).as_deref(), said, "{typed}");
         }
+        let option = |typed: &str| {
+            let words = ["priority", "prefer", "name"].into_iter();
+            option(typed, words, Failure::own("unknown option")).text
+        };
+        assert_eq!(option("prioritty"), "did you mean --priority? unknown option");
+        assert_eq!(option("frobnicate"), "unknown option");
         let hostile = ["ga\x1bss".to_owned()];
         assert_eq!(suggestion("gauss", &hostile, true).unwrap(), "host ga\\x1bss");
     }

@@ -242,6 +242,11 @@ pub fn by_word(word: &str) -> Option<&'static Opt> {
     all.into_iter().find(|o| o.long.contains(&word))
 }
 
+/// The words of all options of the launch form that this version has.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    LAUNCH.iter().chain(BATCH).flat_map(|o| o.long.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

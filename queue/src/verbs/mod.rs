@@ -8,6 +8,7 @@ pub mod log;
 pub mod table;
 
 use crate::messages::Failure;
+use crate::nearest;
 use crate::need;
 use crate::options::{Id, Opt};
 use jobs::JobAsk;
@@ -384,10 +385,12 @@ pub(crate) fn take_apart(verb: &'static Verb, words: &[OsString]) -> Result<Give
             let dashes = if long { "--" } else { "-" };
             let spelled = format!("{dashes}{name}");
             let opt = find(verb, long, name).ok_or_else(|| {
-                Failure::own(format!(
+                let failure = Failure::own(format!(
                     "`queue {0}` does not know {spelled} (`queue {0} --help` lists its options)",
                     verb.name
-                ))
+                ));
+                let words = verb.options.iter().flat_map(|o| o.long.iter().copied());
+                nearest::option(name, words.filter(|_| long), failure)
             })?;
             todo = "";
             let value = match (opt.value, behind) {
