@@ -80,7 +80,7 @@ pub fn run(id: &str, me: &str, escape: Option<u8>) -> Result<Option<End>, Failur
             }
             _ => None,
         },
-        |follow, over| attached::end(follow, first.from, &which, &over),
+        |follow, over| attached::end(follow, first.from, &which, &over, true),
     );
     end.map(Some)
 }

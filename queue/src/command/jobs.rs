@@ -1,16 +1,18 @@
 //! `queue jobs`: batch jobs, and everything that runs in the cluster.
 
-use super::batch;
 use super::sessions::{self, Seen};
 use super::view::{self, Format, Shown};
+use super::{batch, follow};
 use crate::human;
 use crate::messages::{Failure, printable};
+use crate::nearest;
 use crate::need::in_words;
 use crate::table::Table;
 use crate::verbs::{Filter, View};
 use libqueue::size;
-use libqueue::wire::job::{List, Page};
+use libqueue::wire::job::{List, Page, Selection};
 use libqueue::wire::{LookedSession, Need, SessionInfo, Sessions};
+use nix::unistd::User;
 use serde::Serialize;
 
 /// Shows them: batch jobs first, then sessions (without `filter`: batch jobs alone). The exit code is 1 if some are
@@ -31,6 +33,9 @@ pub fn run(view: View, filter: Option<&Filter>, list: &List) -> Result<u8, Failu
             }
             Err(e) => return Err(e),
         };
+        if let Some(p) = &page {
+            notes.extend(missing(p, list)?);
+        }
         let sessions = filter.map(|f| look(f, &me, &mut notes)).transpose()?;
         let text = match format {
             Format::Text(width) => as_text(page.as_ref(), sessions.as_ref(), width),
@@ -52,9 +57,65 @@ pub fn run(view: View, filter: Option<&Filter>, list: &List) -> Result<u8, Failu
                 view::json(&v, one_line)?
             }
         };
+        if let Some(f) = filter
+            && page.as_ref().is_none_or(|p| p.jobs.is_empty())
+            && sessions.as_ref().is_none_or(|(all, _)| all.sessions.is_empty())
+        {
+            exists(f)?;
+        }
         notes.extend(page.iter().filter_map(|p| batch::list::more(p, list)));
         Ok(Shown { text, notes })
     })
+}
+
+/// Those that were asked for by number and are not there.
+///
+/// # Errors
+/// None is.
+fn missing(page: &Page, list: &List) -> Result<Vec<String>, Failure> {
+    let Some(which) = &list.which else {
+        return Ok(Vec::new());
+    };
+    let only_ids = Selection {
+        ids: which.ids.clone(),
+        ..Selection::default()
+    };
+    // Others may be hidden by another condition, or stand on the next page.
+    if which.ids.is_empty() || *which != only_ids || page.total != page.jobs.len() as u64 || list.offset > 0 {
+        return Ok(Vec::new());
+    }
+    let gone = batch::missing(&which.ids, page.jobs.iter().map(|j| (j.id, j.task)));
+    if page.jobs.is_empty() {
+        return Err(follow::unknown(&gone.join(" ")));
+    }
+    Ok(gone.iter().map(|id| follow::unknown(id).text).collect())
+}
+
+/// That a filter with which nothing was found is none with which nothing can be found.
+///
+/// # Errors
+/// There is no such user, or no such host.
+fn exists(filter: &Filter) -> Result<(), Failure> {
+    if let Some(host) = &filter.host {
+        let hosts = nearest::hosts();
+        // Without them nothing can be said.
+        if !hosts.is_empty() && !hosts.contains(host) {
+            return Err(Failure::own(format!(
+                "no host {} in this cluster: there are {}",
+                printable(host),
+                printable(&hosts.join(", "))
+            )));
+        }
+    }
+    match filter.user.as_deref() {
+        Some(user) if user != "me" && matches!(User::from_name(user), Ok(None)) => {
+            Err(Failure::own(format!(
+                "nothing of {0} runs, and there is no user {0} on this host",
+                printable(user)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn as_text(page: Option<&Page>, sessions: Option<&(Sessions, Seen)>, width: Option<usize>) -> String {
@@ -91,47 +152,59 @@ fn look(filter: &Filter, me: &str, notes: &mut Vec<String>) -> Result<(Sessions,
 }
 
 fn table(all: &[SessionInfo], seen: &Seen) -> Table {
-    let mut head = vec![
+    let mut t = Table::new(&[
         "ID", "USER", "HOST", "FROM", "WHO", ">SINCE", ">CPU", ">TIME", ">MEM", ">PROCS", "COMMAND",
-    ];
-    // Mostly all are attached to where they were started.
-    let who = all.iter().any(|s| !attached(s).is_empty());
-    if !who {
-        head.remove(4);
-    }
-    let mut t = Table::new(&head);
+    ]);
     for s in all {
-        let mut row = vec![
+        let looked = seen.of(s);
+        t.row(vec![
             sessions::id(&s.id),
             user(s),
             printable(&s.host),
             printable(&s.from),
-            attached(s),
+            who(s, looked),
             human::age(age_ms(s)),
             human::number(s.cpu_now),
             human::cpu_time(s.cpu_ms),
             size::show(s.mem),
             s.processes.to_string(),
-            seen.of(s).map_or_else(|| "-".to_owned(), command),
-        ];
-        if !who {
-            row.remove(4);
-        }
-        t.row(row);
+            looked.map_or_else(|| "-".to_owned(), command),
+        ]);
     }
     t
 }
 
-/// Who looks at it: nothing to be said if that is only the one who started it.
-pub fn attached(s: &SessionInfo) -> String {
+/// Whether somebody is attached, and how many look on beside. One that is known to have no terminal cannot be
+/// attached to.
+fn who(s: &SessionInfo, looked: Option<&LookedSession>) -> String {
     let watched = match s.watchers {
         0 => String::new(),
         n => format!("+{n}"),
     };
-    match (s.detached, s.watchers) {
-        (true, _) => format!("detached{watched}"),
-        (false, 0) => String::new(),
-        (false, _) => format!("watched{watched}"),
+    let state = match s.detached {
+        true => "detached",
+        false if looked.is_some_and(|l| l.pid > 0 && l.tty.is_empty()) => "-",
+        false => "attached",
+    };
+    format!("{state}{watched}")
+}
+
+/// The same in words.
+pub fn attached(s: &SessionInfo, looked: Option<&LookedSession>) -> String {
+    let state = match s.detached {
+        true => format!(
+            "nobody: detached; `queue attach {}` comes back",
+            sessions::id(&s.id)
+        ),
+        false if looked.is_some_and(|l| l.pid > 0 && l.tty.is_empty()) => {
+            "no terminal to attach to".to_owned()
+        }
+        false => printable(&s.user),
+    };
+    match s.watchers {
+        0 => state,
+        1 => format!("{state}; one looks on"),
+        n => format!("{state}; {n} look on"),
     }
 }
 
@@ -266,10 +339,10 @@ mod tests {
         let mut other = session(0x0bad_cafe, "h2", "bob");
         other.login = "www".into();
         assert_eq!(
-            table(&[session(0x1a2b_3c4d, "h1", "alice"), other], &Seen::default()).render(Some(80)),
-            "ID         USER        HOST  FROM  SINCE   CPU    TIME   MEM  PROCS  COMMAND\n\
-             s1a2b3c4d  alice       h1    h1       2m  1.94  1:01.5  300M      3  -\n\
-             s0badcafe  bob as www  h2    h1       2m  1.94  1:01.5  300M      3  -\n"
+            table(&[session(0x1a2b_3c4d, "h1", "alice"), other], &Seen::default()).render(Some(90)),
+            "ID         USER        HOST  FROM  WHO       SINCE   CPU    TIME   MEM  PROCS  COMMAND\n\
+             s1a2b3c4d  alice       h1    h1    attached     2m  1.94  1:01.5  300M      3  -\n\
+             s0badcafe  bob as www  h2    h1    attached     2m  1.94  1:01.5  300M      3  -\n"
         );
     }
 
@@ -285,8 +358,21 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("FROM  WHO "), "{text}");
         assert!(
-            lines[2].contains("detached+2") && lines[3].contains("watched+1"),
+            lines[2].contains("detached+2") && lines[3].contains("attached+1"),
             "{text}"
+        );
+        // It has ended, or its terminal is not known: it may be attached to.
+        let mut looked = LookedSession::default();
+        assert_eq!(who(&session(1, "h1", "alice"), Some(&looked)), "attached");
+        looked.pid = 7;
+        assert_eq!(who(&session(1, "h1", "alice"), Some(&looked)), "-");
+        let mut s = session(1, "h1", "alice");
+        assert_eq!(attached(&s, None), "alice");
+        assert_eq!(attached(&s, Some(&looked)), "no terminal to attach to");
+        (s.detached, s.watchers) = (true, 2);
+        assert_eq!(
+            attached(&s, None),
+            "nobody: detached; `queue attach s00000001` comes back; 2 look on"
         );
     }
 

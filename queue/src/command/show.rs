@@ -1,7 +1,7 @@
 //! `queue show ID...`: all about batch jobs, and sessions of one's own.
 
 use super::jobs::{JsonSession, age_ms, attached, command, user};
-use super::{batch, outcome, sessions, view};
+use super::{batch, follow, outcome, sessions, view};
 use crate::human;
 use crate::messages::{Failure, printable, say, write_all};
 use crate::need::in_words;
@@ -15,19 +15,35 @@ use std::fmt::Write as _;
 /// # Errors
 /// No daemon.
 pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
-    let (jobs, ids): (Vec<String>, Vec<String>) = ids.iter().cloned().partition(|w| job::is_id(w));
+    let (jobs, mut ids): (Vec<String>, Vec<String>) = ids.iter().cloned().partition(|w| job::is_id(w));
     let mut details = Vec::new();
+    let mut gone = Vec::new();
     if !jobs.is_empty() {
         let mut ranges = Vec::new();
         for w in &jobs {
             ranges.extend(job::ids(w).map_err(Failure::own)?);
         }
         details = batch::show::fetch(ranges)?.jobs;
-        if details.is_empty() {
-            return Err(Failure::own(format!(
-                "there is no job {}: `queue jobs` and `queue history` list them",
-                printable(&jobs.join(" "))
-            )));
+        let there = || {
+            details
+                .iter()
+                .filter_map(|d| d.job.as_ref())
+                .map(|j| (j.id, j.task))
+        };
+        for w in &jobs {
+            let missing = batch::missing(&job::ids(w).map_err(Failure::own)?, there());
+            // Digits alone may be the beginning of a session's id as well.
+            if !missing.is_empty() && sessions::fetch().is_ok_and(|all| sessions::find(&all, w).is_ok()) {
+                ids.push(w.clone());
+            } else {
+                gone.extend(missing);
+            }
+        }
+        if details.is_empty() && ids.is_empty() {
+            return Err(follow::unknown(&gone.join(" ")));
+        }
+        for id in &gone {
+            say(&follow::unknown(id).text, false);
         }
         if ids.is_empty() {
             let text = match json {
@@ -45,13 +61,13 @@ pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
                     .join("\n"),
             };
             write_all(1, text.as_bytes());
-            return Ok(0);
+            return Ok(outcome(details.len(), gone.len()));
         }
     }
     let ids = &ids;
     let me = sessions::me()?;
     let all = sessions::fetch()?;
-    let mut failed = 0;
+    let mut failed = gone.len();
     let mut fail = |text: &str| {
         say(text, false);
         failed += 1;
@@ -93,7 +109,7 @@ pub fn run(ids: &[String], env: bool, json: bool) -> Result<u8, Failure> {
         jobs.chain(all).collect::<Vec<_>>().join("\n")
     };
     write_all(1, text.as_bytes());
-    Ok(outcome(shown.len(), failed))
+    Ok(outcome(details.len() + shown.len(), failed))
 }
 
 fn as_text(s: &SessionInfo, looked: Option<&LookedSession>, env: bool) -> String {
@@ -104,10 +120,7 @@ fn as_text(s: &SessionInfo, looked: Option<&LookedSession>, env: bool) -> String
     let path = |b: &[u8]| printable(&String::from_utf8_lossy(b));
     line("user", &format!("{}, from {}", user(s), printable(&s.from)));
     line("host", &printable(&s.host));
-    let who = attached(s);
-    if !who.is_empty() {
-        line("attached", &who);
-    }
+    line("attached", &attached(s, looked));
     line(
         "since",
         &format!("{} ({})", human::age(age_ms(s)), human::moment(s.since_ms)),
@@ -191,6 +204,7 @@ mod tests {
             "s1a2b3c4d\n\
             \x20 user       alice, from h1\n\
             \x20 host       h2\n\
+            \x20 attached   alice\n\
             \x20 since      2m (2026-11-22 04:19:26 UTC)\n\
             \x20 command    make '-j 2'\n\
             \x20 directory  /home/alice/a\\x1bb\n\

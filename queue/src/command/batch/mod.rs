@@ -14,7 +14,7 @@ use crate::human;
 use crate::messages::{Failure, printable};
 use crate::verbs::jobs::JobAsk;
 use libqueue::job;
-use libqueue::wire::job::{Job, Selection};
+use libqueue::wire::job::{IdRange, Job, Selection};
 
 /// Does what is asked for, and gives the exit code.
 ///
@@ -66,6 +66,22 @@ pub fn mine(which: Selection) -> Result<Selection, Failure> {
     Ok(which)
 }
 
+/// Which of these are not among those that there are (job and task), each as one types it.
+pub fn missing(ids: &[IdRange], there: impl Iterator<Item = (u64, u32)> + Clone) -> Vec<String> {
+    let is_in = |r: &IdRange, (id, task): (u64, u32)| {
+        let tasks = r.tasks.as_ref().filter(|_| task > 0);
+        (r.from..=r.to).contains(&id) && tasks.is_none_or(|t| (t.from..=t.to.max(t.from)).contains(&task))
+    };
+    let typed = |r: &IdRange| match &r.tasks {
+        Some(t) if t.to > t.from => format!("{}.{}-{}", r.from, t.from, t.to),
+        Some(t) => job::name(r.from, t.from),
+        None if r.to > r.from => format!("{}-{}", r.from, r.to),
+        None => r.from.to_string(),
+    };
+    let gone = |r: &&IdRange| !there.clone().any(|j| is_in(r, j));
+    ids.iter().filter(gone).map(typed).collect()
+}
+
 /// What is shown as a job's result or the reason for its state.
 pub fn reason(j: &Job) -> String {
     if !j.reason.is_empty() {
@@ -94,4 +110,28 @@ pub fn run_time(j: &Job, now_ms: u64) -> String {
 pub fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let there = [(1, 0), (3, 1), (3, 2)];
+        let gone = |typed: &str| missing(&job::ids(typed).unwrap(), there.into_iter()).join(" ");
+        for (typed, said) in [
+            ("1", ""),
+            ("1-9", ""),
+            ("3", ""),
+            ("3.2", ""),
+            ("2", "2"),
+            ("4-9", "4-9"),
+            ("3.5", "3.5"),
+            ("3.5-9", "3.5-9"),
+            ("1,7", "7"),
+        ] {
+            assert_eq!(gone(typed), said, "{typed}");
+        }
+    }
 }
