@@ -127,6 +127,7 @@ fn run_session(run: &Run) -> Result<End, Failure> {
         login: run.login.clone(),
         connect: run.connect_timeout,
         answer: None,
+        tell: true,
     };
     let wanted = forward::Wanted::new(run, forward::Surroundings::ours);
     let session = launch::open(&ask, || {

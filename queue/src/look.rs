@@ -35,6 +35,7 @@ pub fn look(host: &str, login: &str, look: Look) -> Result<Looked, Failure> {
         login: login.to_owned(),
         connect: Some(CONNECT),
         answer: Some(ANSWER),
+        tell: false,
     };
     let session = launch::open(&ask, || {
         Ok(wire::Launch {

@@ -22,25 +22,34 @@ pub struct Line {
 impl Line {
     /// Shows why nothing has begun yet.
     pub fn show(&mut self, waiting: &Waiting) {
-        let text = text(waiting);
+        self.write(&text(waiting));
+    }
+
+    /// Shows this text.
+    pub fn write(&mut self, text: &str) {
         if !is_ours() {
             if !std::mem::replace(&mut self.said, true) {
-                say(&text, false);
+                say(text, false);
             }
             return;
         }
         let columns = sys::window_size(sys::stdio(2)).map_or(80, |s| usize::from(s[1]));
         // The last column stays free: some terminals begin a new line there.
-        let line = cut(&format!("queue: {text}"), Some(columns.saturating_sub(1).max(20)));
+        let line = cut(
+            &format!("queue: {}", printable(text)),
+            Some(columns.saturating_sub(1).max(20)),
+        );
         write_all(2, format!("{ERASE}{line}").as_bytes());
         self.drawn = true;
     }
 
-    /// Takes it away.
-    pub fn clear(&mut self) {
-        if std::mem::take(&mut self.drawn) && is_ours() {
+    /// Takes it away, if it stands on the terminal; whether it did.
+    pub fn clear(&mut self) -> bool {
+        let was_drawn = std::mem::take(&mut self.drawn) && is_ours();
+        if was_drawn {
             write_all(2, ERASE.as_bytes());
         }
+        was_drawn
     }
 }
 
@@ -51,7 +60,7 @@ fn is_ours() -> bool {
 }
 
 fn text(waiting: &Waiting) -> String {
-    let reason = printable(&waiting.reason);
+    let reason = &waiting.reason;
     match waiting.ahead {
         0 => format!("waiting: {reason}"),
         n => format!("waiting: {reason} ({n} ahead)"),
@@ -65,10 +74,10 @@ mod tests {
     #[test]
     fn says_why_and_who_comes_first() {
         let w = |ahead| Waiting {
-            reason: "all are full\x1b".into(),
+            reason: "all are full".into(),
             ahead,
         };
-        assert_eq!(text(&w(0)), "waiting: all are full\\x1b");
-        assert_eq!(text(&w(2)), "waiting: all are full\\x1b (2 ahead)");
+        assert_eq!(text(&w(0)), "waiting: all are full");
+        assert_eq!(text(&w(2)), "waiting: all are full (2 ahead)");
     }
 }

@@ -30,6 +30,7 @@ pub fn attach(host: &str, login: &str, session: Nonce, wanted: &wire::Attach) ->
         resume: wanted.resume,
         limit: CONNECT_NAMED,
         answer: ANSWER_NAMED,
+        tell: true,
     };
     match asker.try_host(&placed, Some(signer)) {
         Ok((link, way)) => Ok(Session {

@@ -1,5 +1,6 @@
 //! Connections to hosts, and the answer that comes in clear. Knows sockets; not what is wanted of the host.
 
+use super::quiet::Quiet;
 use crate::messages::{Failure, link_reason, printable};
 use crate::sys;
 use libqueue::link::{Link, LinkError};
@@ -61,23 +62,28 @@ pub(crate) fn start_connect(address: &str) -> Result<OwnedFd, LinkError> {
 }
 
 /// Reads the answer that comes in clear, and not one byte more.
-pub(super) fn answer(link: &Link, end: Instant) -> Result<SessionAnswer, LinkError> {
+pub(super) fn answer(link: &Link, quiet: &mut Quiet<'_>, end: Instant) -> Result<SessionAnswer, LinkError> {
     let socket = link.socket().ok_or(LinkError::Timeout)?;
     let mut head = [0; 2];
-    read_exact(socket, &mut head, end)?;
+    read_exact(socket, &mut head, quiet, end)?;
     let mut body = vec![0; usize::from(u16::from_be_bytes(head))];
-    read_exact(socket, &mut body, end)?;
+    read_exact(socket, &mut body, quiet, end)?;
     SessionAnswer::decode(&body[..])
         .map_err(|e| LinkError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, e)))
 }
 
-fn read_exact(sock: BorrowedFd<'_>, mut buf: &mut [u8], end: Instant) -> Result<(), LinkError> {
+fn read_exact(
+    sock: BorrowedFd<'_>,
+    mut buf: &mut [u8],
+    quiet: &mut Quiet<'_>,
+    end: Instant,
+) -> Result<(), LinkError> {
     while !buf.is_empty() {
         match recv(sock.as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return Err(LinkError::Io(std::io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => buf = &mut buf[n..],
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => wait(sock, libc::POLLIN, end)?,
+            Err(Errno::EAGAIN) => quiet.wait(sock, libc::POLLIN, end)?,
             Err(e) => return Err(e.into()),
         }
     }

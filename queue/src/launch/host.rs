@@ -1,7 +1,8 @@
 //! One host: connect, show the ticket, check the grant, finish TLS.
 
 use super::Way;
-use super::connect::{answer, start_connect, unreachable, wait};
+use super::connect::{answer, start_connect, unreachable};
+use super::quiet::Quiet;
 use crate::messages::{Failure, link_reason, printable};
 use crate::sign::{self, Signer, Subject};
 use libqueue::link::{Link, LinkError};
@@ -47,6 +48,8 @@ pub(super) struct Asker<'a> {
     pub(super) resume: bool,
     pub(super) limit: Duration,
     pub(super) answer: Duration,
+    /// The user is told of a host that says nothing.
+    pub(super) tell: bool,
 }
 
 impl Asker<'_> {
@@ -56,6 +59,19 @@ impl Asker<'_> {
         signer: Option<Result<Signer, Failure>>,
     ) -> Result<(Link, Option<Way>), Fault> {
         let host = printable(&placed.host);
+        let mut quiet = Quiet::new(&host, self.tell);
+        let result = self.ask(placed, signer, &host, &mut quiet);
+        quiet.over(result.is_ok());
+        result
+    }
+
+    fn ask(
+        &self,
+        placed: &Placed,
+        signer: Option<Result<Signer, Failure>>,
+        host: &str,
+        quiet: &mut Quiet<'_>,
+    ) -> Result<(Link, Option<Way>), Fault> {
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
 
@@ -98,10 +114,10 @@ impl Asker<'_> {
         while !link.flush().map_err(|e| self.unreachable(placed, &e))? {
             link.socket()
                 .ok_or(LinkError::Timeout)
-                .and_then(|s| wait(s, libc::POLLOUT, begun + self.limit))
+                .and_then(|s| quiet.wait(s, libc::POLLOUT, begun + self.limit))
                 .map_err(|e| self.unreachable(placed, &e))?;
         }
-        let answer = answer(&link, Instant::now() + self.answer).map_err(|e| {
+        let answer = answer(&link, quiet, Instant::now() + self.answer).map_err(|e| {
             Fault::Host(Failure::own(match e {
                 LinkError::Timeout => {
                     format!(
@@ -134,7 +150,10 @@ impl Asker<'_> {
                 )))
             })?;
         let _ = pin.set(grant.session_key);
-        link.handshake(HANDSHAKE, |_| {})
+        quiet
+            .until(Instant::now() + HANDSHAKE, |end| {
+                link.handshake(end.saturating_duration_since(Instant::now()), |_| {})
+            })
             .map_err(|e| Fault::Host(Failure::own(format!("{host}: no session ({})", link_reason(&e)))))?;
         let way = (self.resume && answer.resume).then(|| Way {
             address: placed.address.clone(),

@@ -7,6 +7,7 @@
 mod attach;
 mod connect;
 mod host;
+mod quiet;
 
 pub use attach::attach;
 pub(crate) use connect::{start_connect, unreachable, wait};
@@ -57,6 +58,8 @@ pub struct Ask {
     pub connect: Option<Duration>,
     /// How long it may take to start the session, if that was said.
     pub answer: Option<Duration>,
+    /// Tell the user of a host that says nothing for long.
+    pub tell: bool,
 }
 
 impl Ask {
@@ -122,6 +125,7 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
         resume,
         limit: or(ask.connect, CONNECT_CHOSEN, CONNECT_NAMED),
         answer: or(ask.answer, ANSWER_CHOSEN, ANSWER_NAMED),
+        tell: ask.tell,
     };
     let mut before: Option<Failure> = None;
     let mut failed = 0;

@@ -153,6 +153,7 @@ pub fn session(
         login: login.to_owned(),
         connect: Some(CONNECT),
         answer: Some(ANSWER),
+        tell: false,
     };
     let mut session = launch::open(&ask, || Ok(request(words, input.is_none())))?;
     let host = printable(&session.host);
