@@ -143,6 +143,7 @@ fn run_session(run: &Run) -> Result<End, Failure> {
         tee,
         escape: run.escape,
         role: relay::Role::Start,
+        watching: None,
         forwarding,
     };
     relay::run(session, setting)

@@ -49,6 +49,7 @@ pub fn attach(ask: &Attach) -> Result<End, Failure> {
             found => found?,
         },
     };
+    ours(s, &me)?;
     let facts = context::facts();
     if !(ask.watch || facts.tty[0] && facts.tty[1]) {
         return Err(Failure::own(
@@ -96,6 +97,7 @@ pub fn attach(ask: &Attach) -> Result<End, Failure> {
             tee: None,
             escape: ask.escape,
             role: if ask.watch { Role::Watch } else { Role::Attach },
+            watching: ask.watch.then(|| sessions::id(&s.id)),
             forwarding: None,
         };
         match relay::run(session, setting)? {
@@ -122,10 +124,28 @@ fn nonce(s: &SessionInfo) -> Result<Nonce, Failure> {
         .map_err(|_| Failure::own("its host gave an id that this version does not know"))
 }
 
+/// That one may attach to it: the user who started it, and the account that it runs as. Its host has the last word;
+/// this one is said before anything else that is wrong.
+fn ours(s: &SessionInfo, me: &str) -> Result<(), Failure> {
+    if s.user == me || s.login == me {
+        return Ok(());
+    }
+    Err(Failure::own(format!(
+        "{} on {} belongs to {}: only that user may attach to it (`queue jobs -u me` lists yours)",
+        sessions::id(&s.id),
+        printable(&s.host),
+        printable(&s.user)
+    )))
+}
+
 /// What could be attached to, as JSON.
 fn list(ask: &Attach, all: &Sessions, me: &str) -> Result<End, Failure> {
     let found: Vec<&SessionInfo> = match &ask.id {
-        Some(id) => vec![sessions::find(all, id)?],
+        Some(id) => {
+            let s = sessions::find(all, id)?;
+            ours(s, me)?;
+            vec![s]
+        }
         None => all.sessions.iter().filter(|s| s.user == me).collect(),
     };
     let found: Vec<_> = found
@@ -307,6 +327,21 @@ mod tests {
         second.detached = true;
         all.sessions.push(second);
         assert!(text(&all, Some(true)).contains("say which: s1a2b3c4d on h1, sffff0000 on h2"));
+    }
+
+    #[test]
+    fn whose_it_is() {
+        let mut s = session(0x1a2b_3c4d, "h1", "alice");
+        assert!(ours(&s, "alice").is_ok());
+        let e = ours(&s, "bob").unwrap_err();
+        assert!(
+            e.text
+                .starts_with("s1a2b3c4d on h1 belongs to alice: only that user"),
+            "{}",
+            e.text
+        );
+        s.login = "bob".into();
+        assert!(ours(&s, "bob").is_ok() && ours(&s, "alice").is_ok());
     }
 
     #[test]

@@ -4,8 +4,11 @@ use crate::messages::{Failure, say, write_all};
 use crate::sys;
 use crate::table::cut;
 use crate::verbs::View;
+use nix::errno::Errno;
+use nix::libc;
 use nix::unistd::isatty;
 use serde::Serialize;
+use std::time::{Duration, Instant};
 
 /// How what is shown is to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,9 @@ pub fn run(view: View, make: impl Fn(Format) -> Result<Shown, Failure>) -> Resul
             let notes: String = shown.notes.iter().map(|n| format!("queue: {n}\n")).collect();
             write_all(1, format!("{}{notes}\n", shown.text).as_bytes());
         }
-        std::thread::sleep(pause);
+        if !pause_for(pause) {
+            return Ok(0);
+        }
         shown = make(format()).or_else(|e| match view.json {
             true => Err(e),
             false => Ok(Shown {
@@ -63,6 +68,24 @@ pub fn run(view: View, make: impl Fn(Format) -> Result<Shown, Failure>) -> Resul
                 notes: vec![e.text],
             }),
         })?;
+    }
+}
+
+/// Waits that long; `false`: nobody reads what would come next.
+fn pause_for(pause: Duration) -> bool {
+    let end = Instant::now() + pause;
+    loop {
+        let left = end.saturating_duration_since(Instant::now()).as_millis();
+        let mut out = [libc::pollfd {
+            fd: 1,
+            events: 0,
+            revents: 0,
+        }];
+        match sys::poll(&mut out, i32::try_from(left).unwrap_or(i32::MAX)) {
+            Ok(0) if left == 0 => return true,
+            Ok(0) | Err(Errno::EINTR) => {}
+            _ => return false,
+        }
     }
 }
 

@@ -145,7 +145,8 @@ pub fn help(char: u8) -> Vec<String> {
         format!("{c}^Z  suspend queue here; the command goes on"),
         format!("{c}?   this"),
         format!("{c}{c}   the character itself"),
-        "only at the start of a line".into(),
+        "only at the start of a line: in an editor or a pager press Enter first".into(),
+        format!("`queue detach ID` in another terminal does what {c}d does (`queue jobs` shows the ID)"),
     ]
 }
 

@@ -128,7 +128,10 @@ impl Relay {
 
     fn leave_watching(&mut self) {
         self.leaving = Some(Leave {
-            said: format!("no longer watching {}", self.host),
+            said: format!(
+                "no longer watching {}; what runs there goes on",
+                self.watching.as_ref().unwrap_or(&self.host)
+            ),
             result: Ok(End::Code(0)),
         });
     }
@@ -139,7 +142,7 @@ impl Relay {
             Action::GiveUp => self.give_up(),
             Action::Detach => {
                 if self.is_silent() {
-                    self.say(&format!(
+                    self.post(&format!(
                         "{} does not answer: it is told as soon as it does",
                         self.host
                     ));

@@ -88,6 +88,8 @@ pub struct Setting<'a> {
     pub escape: Option<u8>,
     /// What we are to the command.
     pub role: Role,
+    /// The session that is only looked at, as people call it.
+    pub watching: Option<String>,
     /// What is forwarded.
     pub forwarding: Option<Forwarding>,
 }
@@ -125,6 +127,9 @@ pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
         sinks: [Sink::new(1, pty), Sink::new(2, pty)],
         screen: Screen::default(),
         spoiled: false,
+        posted: false,
+        watching: setting.watching,
+        greet: false,
         helped: false,
         tee: setting.tee,
         forwarding: setting.forwarding,
@@ -164,6 +169,10 @@ pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
         }
         None => result,
     };
+    if result.as_ref().is_err_and(|f| !f.text.is_empty()) {
+        // What failed is said by whoever called us.
+        relay.begin_line();
+    }
     // The process ends now, and the kernel takes the rest back faster than we could give it.
     std::mem::forget(relay);
     result
@@ -197,6 +206,12 @@ struct Relay {
     screen: Screen,
     /// Something of ours was written over what a program shows.
     spoiled: bool,
+    /// The last line of the screen says that the host does not answer.
+    posted: bool,
+    /// The session that is only looked at, as people call it.
+    watching: Option<String>,
+    /// That is to be said.
+    greet: bool,
     /// What escapes there are is on the screen.
     helped: bool,
     tee: Option<Tee>,
@@ -248,6 +263,12 @@ impl Relay {
                         return Ok(end);
                     }
                 }
+            }
+            if ready.nobody_reads {
+                self.leaving = Some(Leave {
+                    said: String::new(),
+                    result: Ok(End::Signal(libc::SIGPIPE)),
+                });
             }
             if ready.network {
                 self.receive()?;
@@ -333,6 +354,11 @@ impl Relay {
                 *fd = poll(sink.output.raw_fd(), libc::POLLOUT);
             }
         }
+        let idle_watch = self.role == Role::Watch && fds[3].fd < 0;
+        if idle_watch {
+            // Errors alone: nobody would notice before something comes that he does not read.
+            fds[3] = poll(1, 0);
+        }
         let now = Instant::now();
         let away = self.keys.is_away() && self.ended.is_none();
         if self.hangup.is_some_and(|end| end <= now) {
@@ -359,8 +385,9 @@ impl Relay {
             signal: r(0),
             network: fds[1].revents & !libc::POLLOUT != 0,
             input: r(2),
-            output: [r(3), r(4)],
+            output: [r(3) && !idle_watch, r(4)],
             forward: r(5),
+            nobody_reads: idle_watch && fds[3].revents & libc::POLLERR != 0,
         };
         self.fds = fds;
         Ok(ready)
@@ -374,4 +401,6 @@ struct Ready {
     input: bool,
     output: [bool; 2],
     forward: bool,
+    /// Standard output of one who looks.
+    nobody_reads: bool,
 }

@@ -2,6 +2,7 @@
 
 use super::escape;
 use crate::messages::printable;
+use crate::table::cut;
 use libqueue::wire::Detached;
 
 /// How a user can leave although nobody answers.
@@ -22,6 +23,22 @@ pub(super) fn silent(host: &str, exit: Exit) -> String {
         Exit::Interrupt => format!("{host} does not answer; waiting, Ctrl-C twice to give up"),
         Exit::None => format!("{host} does not answer; waiting"),
     }
+}
+
+/// Bytes that show a text in the last line of a screen of so many rows, the other way round, and leave the cursor and
+/// its looks as they are (`DECSC`, origin mode off, `CUP`, `SGR 7`, `EL`, `DECRC`).
+pub(super) fn status(text: &str, rows: u32, columns: usize) -> String {
+    // The last column stays free: a terminal may scroll there.
+    let line = cut(
+        &format!(" queue: {text} "),
+        Some(columns.saturating_sub(1).max(20)),
+    );
+    format!("\x1b7\x1b[?6l\x1b[{rows};1H\x1b[0;7m{line}\x1b[m\x1b[K\x1b8")
+}
+
+/// Bytes that empty that line.
+pub(super) fn no_status(rows: u32) -> String {
+    format!("\x1b7\x1b[?6l\x1b[{rows};1H\x1b[m\x1b[2K\x1b8")
 }
 
 /// It does again.
@@ -65,6 +82,12 @@ mod tests {
         assert!(silent("h2", Exit::Interrupt).contains("Ctrl-C twice"));
         assert_eq!(silent("h2", Exit::None), "h2 does not answer; waiting");
         assert_eq!(back("h2"), "h2 answers again");
+        assert_eq!(
+            status("h2 does not answer", 24, 80),
+            "\x1b7\x1b[?6l\x1b[24;1H\x1b[0;7m queue: h2 does not answer \x1b[m\x1b[K\x1b8"
+        );
+        assert!(status(&"x".repeat(200), 24, 30).contains(&format!("{}...\x1b[m", "x".repeat(18))));
+        assert!(no_status(24).contains("\x1b[24;1H"));
         let told = |by: &str, taken| {
             let d = Detached {
                 session: "s1a2b3c4d".into(),

@@ -79,7 +79,7 @@ impl Relay {
                         _ if self.tty.contains(&true) => Exit::Interrupt,
                         _ => Exit::None,
                     };
-                    self.say(&notice::silent(&self.host, exit));
+                    self.post(&notice::silent(&self.host, exit));
                 }
                 Ok(())
             }
@@ -165,7 +165,8 @@ impl Relay {
         self.given = 0;
         self.sent = None;
         self.send_failed = false;
-        if noticed {
+        // Where it was posted it goes when the screen is drawn again, which says enough.
+        if noticed && !std::mem::take(&mut self.posted) {
             self.say(&notice::back(&self.host));
         }
         if std::mem::take(&mut self.spoiled) {
@@ -187,11 +188,8 @@ impl Relay {
     /// Says something of ours, on a line of its own whatever is on the screen.
     pub(super) fn say(&mut self, text: &str) {
         let raw = self.keys.is_raw();
-        let mut line = String::new();
-        if self.tty[1] && self.tty[2] && !self.screen.is_at_start() {
-            line.push_str("\r\n");
-        }
-        line.push_str("queue: ");
+        self.begin_line();
+        let mut line = String::from("queue: ");
         line.push_str(&printable(text));
         line.push_str(if raw { "\r\n" } else { "\n" });
         self.spoiled |= self.tty[2] && self.screen.is_full();
@@ -199,11 +197,47 @@ impl Relay {
         write_all(2, line.as_bytes());
     }
 
+    /// Goes to where a line begins, if the cursor is elsewhere.
+    pub(super) fn begin_line(&mut self) {
+        if self.tty[1] && self.tty[2] && !self.screen.is_at_start() {
+            write_all(2, b"\r\n");
+            self.screen.see(b"\n");
+        }
+    }
+
+    /// Says something that stays while the host does not answer: over a program that fills the screen it takes the
+    /// last line, and the cursor stays where the program has it.
+    pub(super) fn post(&mut self, text: &str) {
+        let Some(rows) = self.paintable() else {
+            return self.say(text);
+        };
+        let columns = self.size.map_or(80, |s| s.cols as usize);
+        write_all(2, notice::status(&printable(text), rows, columns).as_bytes());
+        self.spoiled = true;
+        self.posted = true;
+    }
+
+    /// How many lines a screen has whose last one can be painted over.
+    fn paintable(&self) -> Option<u32> {
+        let full = self.pty && self.tty[1] && self.tty[2] && self.screen.is_full();
+        self.size.map(|s| s.rows).filter(|rows| full && *rows > 1)
+    }
+
+    /// Takes away what was posted, where nobody draws the screen again.
+    fn unpost(&mut self) {
+        if std::mem::take(&mut self.posted)
+            && let Some(rows) = self.paintable()
+        {
+            write_all(2, notice::no_status(rows).as_bytes());
+        }
+    }
+
     /// Makes an ordinary screen of what a program leaves behind.
     pub(super) fn tidy(&mut self) {
+        self.unpost();
         if self.pty && self.tty[1] {
             write_all(1, &self.screen.leave());
-            self.screen = super::Screen::default();
+            self.screen = self.screen.left();
         }
     }
 }

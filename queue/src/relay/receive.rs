@@ -62,6 +62,9 @@ impl Relay {
             for kind in batch.controls {
                 self.on_control(kind)?;
             }
+            if batch.bytes > 0 {
+                self.greet();
+            }
             match result {
                 _ if self.ended.is_some() || self.leaving.is_some() => return Ok(()),
                 Err(e) => return self.broken(&e),
@@ -146,6 +149,11 @@ impl Relay {
     /// We are attached: from here on the keys are the command's.
     fn attached(&mut self, a: &wire::Attached) {
         self.keys.start();
+        // Behind the screen, which is about to come, if there is one.
+        self.greet = self.watching.is_some() && self.escape.is_some();
+        if a.tty.is_empty() {
+            self.greet();
+        }
         if self.role == Role::Watch
             && let (Some(theirs), Some(ours)) = (a.size, self.size)
             && (theirs.cols > ours.cols || theirs.rows > ours.rows)
@@ -154,6 +162,17 @@ impl Relay {
                 "the window there has {} columns and {} lines, this one has fewer: not all of it can be seen",
                 theirs.cols, theirs.rows
             ));
+        }
+    }
+
+    /// Tells one who looks what he sees and how to leave it.
+    fn greet(&mut self) {
+        if std::mem::take(&mut self.greet)
+            && let Some(id) = &self.watching
+        {
+            self.post(&format!("watching {id} on {} (q leaves)", self.host));
+            // A program that fills the screen is shown whole again at the next key.
+            self.helped = std::mem::take(&mut self.spoiled);
         }
     }
 

@@ -141,6 +141,16 @@ impl Screen {
         self.last == b'\n' && !self.is_full()
     }
 
+    /// The screen that [`leave`](Self::leave) makes of it. The cursor of the first screen is where it was when the
+    /// program went to the second one: that is where a line begins, as it was started by a line.
+    pub(super) fn left(&self) -> Self {
+        let second = self.is(1049) || self.is(47);
+        Self {
+            last: if second { b'\n' } else { self.last },
+            ..Self::default()
+        }
+    }
+
     /// What makes an ordinary screen of it; nothing if it is one.
     pub(super) fn leave(&self) -> Vec<u8> {
         if !self.touched {
@@ -215,5 +225,9 @@ mod tests {
         );
         assert!(after("a\r\n", 1).is_at_start() && !after("a", 1).is_at_start());
         assert!(Screen::default().is_at_start());
+        let left = |text: &str| after(text, 2).left().is_at_start();
+        assert!(left("a\r\n") && left("$ vi\r\n\x1b[?1049hx") && !left("a\r\n$ "));
+        // A shell that has the cursor keys for itself while it asks.
+        assert!(!left("\x1b[?1h$ "));
     }
 }
