@@ -153,7 +153,15 @@ fn watchers_look_on(c: &Cluster) -> Result<()> {
         t.wait_for(LIMIT, |s| s.lines().next() == found.lines().next())?;
     }
     one.keys("q")?;
+    one.wait_text(&format!("no longer watching {id}"))?;
+    one.line(&format!("clear; queue attach --watch {id}"))?;
+    one.wait_text(&format!("watching {id} on h2 (q leaves)"))?;
+    one.keys("q")?;
     one.wait_text("no longer watching")?;
+    // Nothing comes that nobody reads: its end is noticed all the same.
+    let line = format!("queue attach --watch {id} </dev/null | head -c 1 | wc -c; echo ${{PIPESTATUS[0]}}");
+    let out = bash(c, &line).timeout(LIMIT).run()?;
+    ensure!(out.text() == "1\n141", "{out:?}");
     // One who loses his connection attaches anew.
     c.host(2).sh("ss -HtK state established sport = 7838").run()?;
     desk.keys("g")?;
@@ -176,6 +184,16 @@ fn who_may(c: &Cluster) -> Result<()> {
         bob.line(&format!("clear; {line}; echo code $?"))?;
         let text = bob.wait_text("code 125")?;
         ensure!(text.contains("only alice may attach"), "{text}");
+    }
+    // Whose it is is said before what else is wrong: here, no terminal.
+    for args in [&["queue", "attach", &id][..], &["queue", "attach", "--json", &id]] {
+        let out = c.host(3).command(args).user("bob").run()?;
+        ensure!(
+            out.status == Status::Exit(125)
+                && out.error().contains("only alice may")
+                && out.text().is_empty(),
+            "{out:?}"
+        );
     }
     let out = c.host(3).command(["queue", "detach", &id]).user("bob").run()?;
     ensure!(out.status == Status::Exit(125), "{out:?}");
@@ -241,15 +259,28 @@ fn a_job_is_followed(c: &Cluster) -> Result<()> {
     // It has ended: its output, and how.
     let out = c.host(3).command(["queue", "attach", &id]).user("alice").run()?;
     ensure!(
-        out.status == Status::Exit(3) && out.text() == "first\nlast",
+        out.status == Status::Exit(3)
+            && out.text() == "first\nlast"
+            && out.error() == format!("queue: job {id} failed: exit status 3"),
         "{out:?}"
     );
     c.host(1).sh("rm /srv/shared/attach-go").ok()?;
-    let out = queue(c, &["attach", "999999"]).run()?;
-    ensure!(
-        out.status == Status::Exit(125) && out.error().contains("no job"),
-        "{out:?}"
-    );
+    for verb in ["attach", "jobs", "show"] {
+        let out = queue(c, &[verb, "999999"]).run()?;
+        ensure!(
+            out.status == Status::Exit(125) && out.error().contains("no job 999999") && out.text().is_empty(),
+            "{verb}: {out:?}"
+        );
+    }
+    for verb in ["jobs", "show"] {
+        let out = queue(c, &[verb, &id, "999999"]).run()?;
+        ensure!(
+            out.status == Status::Exit(1)
+                && out.error().contains("no job 999999")
+                && out.text().contains(&id),
+            "{verb}: {out:?}"
+        );
+    }
     // Why one waits is said.
     let waits = queue(c, &["-b", "--hold", "--", "true"])
         .ok()?

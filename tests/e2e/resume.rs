@@ -288,9 +288,17 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
     let cut = Instant::now();
     idle.line("typed meanwhile")?;
     t.keys("G")?;
-    t.wait_text("h2 does not answer; waiting, ~. to give up")?;
+    let told = t.wait_text("h2 does not answer; waiting, ~. to give up")?;
     let noticed = cut.elapsed();
+    // In the last line; above it all is as vim has left it.
+    let lines = |s: &str| s.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (was, is) = (lines(&before), lines(&told));
+    ensure!(is.len() == 24 && is[23].contains("does not answer"), "{told}");
+    ensure!(is[..23] == was[..23], "{told}\n{before}");
     idle.wait_text("does not answer")?;
+    // Who comes now is told as well, and sees no more of it when there is an answer.
+    let late = on_terminal(c, "clear; queue -h h2 -- echo la\"\"te")?;
+    late.wait_text("h2 does not answer; waiting, Ctrl-C to give up")?;
     ensure!(
         (Duration::from_millis(1500)..Duration::from_secs(6)).contains(&noticed),
         "told after {noticed:?}"
@@ -305,6 +313,8 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
         "output only {back:?} after the link was healed"
     );
     idle.wait_text("h2 answers again")?;
+    let text = late.wait_text("late")?;
+    ensure!(!text.contains("answer"), "{text}");
     // What vim shows is whole again, and what was typed has come.
     let after = t.wait_for(LIMIT, |s| s.contains("Bot") && !s.contains("answer"))?;
     ensure!(after != before, "{after}");
@@ -314,6 +324,21 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
     })?;
     t.line(":q")?;
     t.wait_text("@>")?;
+    // What is said at the end begins a line, also where a prompt stands.
+    for (line, keys, said) in [
+        (
+            "queue -h h2 -- sh -c 'printf wh\"\"at; exec cat'",
+            "~d",
+            "queue: detached from",
+        ),
+        ("queue attach", "~.", "queue: given up:"),
+    ] {
+        t.line(&format!("clear; {line}"))?;
+        t.wait_text("what")?;
+        t.keys(keys)?;
+        let text = t.wait_for(LIMIT, |s| s.contains(said))?;
+        ensure!(text.lines().any(|l| l.starts_with(said)), "{text}");
+    }
     idle.press("C-d")?;
     idle.wait_for(LIMIT, |s| s.trim_end().ends_with("@>"))?;
     all_up(c, LIMIT)

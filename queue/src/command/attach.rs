@@ -131,10 +131,10 @@ fn ours(s: &SessionInfo, me: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::own(format!(
-        "{} on {} belongs to {}: only that user may attach to it (`queue jobs -u me` lists yours)",
+        "{} on {} belongs to {user}: only {user} may attach to it",
         sessions::id(&s.id),
         printable(&s.host),
-        printable(&s.user)
+        user = printable(&s.user)
     )))
 }
 
@@ -336,7 +336,7 @@ mod tests {
         let e = ours(&s, "bob").unwrap_err();
         assert!(
             e.text
-                .starts_with("s1a2b3c4d on h1 belongs to alice: only that user"),
+                .starts_with("s1a2b3c4d on h1 belongs to alice: only alice may"),
             "{}",
             e.text
         );
