@@ -43,19 +43,17 @@ impl Line {
         self.drawn = true;
     }
 
-    /// Takes it away, if it stands on the terminal; whether it did.
-    pub fn clear(&mut self) -> bool {
-        let was_drawn = std::mem::take(&mut self.drawn) && is_ours();
-        if was_drawn {
+    /// Takes it away.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) && is_ours() {
             write_all(2, ERASE.as_bytes());
         }
-        was_drawn
     }
 }
 
 /// Whether standard error is a terminal that we are in the foreground of: a line that changes would disturb
 /// another program's.
-fn is_ours() -> bool {
+pub fn is_ours() -> bool {
     isatty(sys::stdio(2)).unwrap_or(false) && tcgetpgrp(sys::stdio(2)).is_ok_and(|g| g == getpgrp())
 }
 

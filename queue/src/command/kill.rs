@@ -4,6 +4,7 @@ use super::{batch, outcome, parallel, sessions, view};
 use crate::control;
 use crate::messages::{Failure, printable, say, write_all};
 use crate::verbs::Which;
+use libqueue::job;
 use libqueue::wire::SessionInfo;
 use libqueue::wire::job::{Act, Acted};
 use queue_exec::protocol::Control;
@@ -15,6 +16,71 @@ struct Outcome {
     host: String,
     ok: bool,
     text: String,
+}
+
+/// Digits of a session's id that have to be given where they may be a job's number as well: all that are shown. A slip
+/// in a number must not end somebody's session.
+const WHOLE: usize = 8;
+
+/// Takes numbers that are no jobs' for the ids of sessions, if they are.
+///
+/// # Errors
+/// A number is no job's, and only the beginning of a session's id.
+pub fn sort_out(
+    which: Option<Which>,
+    mut jobs: Option<Act>,
+    numbers: &[String],
+) -> Result<(Option<Which>, Option<Act>), Failure> {
+    let is_unclear = |n: &&String| sessions::may_be(n);
+    let unclear: Vec<&String> = numbers.iter().filter(is_unclear).collect();
+    let Some(selection) = jobs.as_mut().and_then(|a| a.which.as_mut()) else {
+        return Ok((which, jobs));
+    };
+    if unclear.is_empty() {
+        return Ok((which, jobs));
+    }
+    let ranges = |n: &String| job::ids(n).unwrap_or_default();
+    let asked = unclear.iter().flat_map(|n| ranges(n)).collect();
+    // Without the leader they are numbers of jobs, of which nobody knows anything now.
+    let Ok(known) = batch::show::fetch(asked) else {
+        return Ok((which, jobs));
+    };
+    let there = known
+        .jobs
+        .iter()
+        .filter_map(|d| d.job.as_ref())
+        .map(|j| (j.id, j.task));
+    let mut meant = match which {
+        Some(Which::Ids(ids)) => ids,
+        None => Vec::new(),
+        filter => return Ok((filter, jobs)),
+    };
+    let mut all = None;
+    for n in unclear {
+        let gone = !batch::missing(&ranges(n), there.clone()).is_empty();
+        if !gone {
+            continue;
+        }
+        if all.is_none() {
+            all = Some(sessions::fetch()?);
+        }
+        let Some(s) = all.as_ref().and_then(|all| sessions::find(all, n).ok()) else {
+            continue;
+        };
+        if n.len() < WHOLE {
+            return Err(Failure::own(format!(
+                "there is no job {n}; the session that begins like this is ended by `queue kill {}`",
+                sessions::id(&s.id)
+            )));
+        }
+        let range = ranges(n);
+        selection.ids.retain(|r| !range.contains(r));
+        meant.push(n.clone());
+    }
+    if selection.ids.is_empty() {
+        jobs = None;
+    }
+    Ok(((!meant.is_empty()).then_some(Which::Ids(meant)), jobs))
 }
 
 /// Tells their hosts. The exit code tells whether all were told.

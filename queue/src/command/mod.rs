@@ -42,9 +42,11 @@ pub fn run(ask: Ask) -> Result<u8, Failure> {
         Ask::Kill {
             which,
             jobs,
+            numbers,
             signal,
             json,
-        } => kill::run(which.as_ref(), jobs.map(|a| *a), signal, json),
+        } => kill::sort_out(which, jobs.map(|a| *a), &numbers)
+            .and_then(|(which, jobs)| kill::run(which.as_ref(), jobs, signal, json)),
         Ask::Drain { hosts, reason, json } => drain::run(&hosts, reason.as_deref(), json),
         Ask::RotateKeys { json } => admin::rotate_keys(json).map(|()| 0),
     }

@@ -48,6 +48,11 @@ pub fn hex(nonce: &[u8]) -> String {
     })
 }
 
+/// Whether a number may be the beginning of a session's id.
+pub fn may_be(number: &str) -> bool {
+    number.len() >= GIVEN && number.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// The session that is meant.
 ///
 /// # Errors
@@ -221,6 +226,7 @@ pub(crate) mod tests {
             assert_eq!(find(&all, text).unwrap(), &all.sessions[n], "{text}");
         }
         assert_eq!(id(&all.sessions[0].id), "s1a2b3c4d");
+        assert!(may_be("123") && may_be("01234567") && !may_be("12") && !may_be("123.4") && !may_be("s123"));
         for (text, part) in [
             (
                 "s1a2b",

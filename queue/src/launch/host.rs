@@ -61,7 +61,7 @@ impl Asker<'_> {
         let host = printable(&placed.host);
         let mut quiet = Quiet::new(&host, self.tell);
         let result = self.ask(placed, signer, &host, &mut quiet);
-        quiet.over(result.is_ok());
+        quiet.over();
         result
     }
 

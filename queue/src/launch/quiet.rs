@@ -2,8 +2,7 @@
 //! the host was asked.
 
 use super::connect::wait;
-use crate::messages::say;
-use crate::waiting::Line;
+use crate::waiting::{Line, is_ours};
 use libqueue::link::LinkError;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -16,17 +15,16 @@ pub(super) struct Quiet<'a> {
     host: &'a str,
     /// When to tell; `None`: not at all, or it was told.
     due: Option<Instant>,
-    told: bool,
     line: Line,
 }
 
 impl<'a> Quiet<'a> {
-    /// For a host that is asked now. `tell`: somebody wants to know.
+    /// For a host that is asked now. `tell`: somebody wants to know. That is somebody at a terminal: in a log a failure
+    /// is one line, and this one could not be taken back.
     pub(super) fn new(host: &'a str, tell: bool) -> Self {
         Self {
             host,
             due: tell.then(|| Instant::now() + PATIENCE),
-            told: false,
             line: Line::default(),
         }
     }
@@ -45,8 +43,9 @@ impl<'a> Quiet<'a> {
             match act(self.due.map_or(end, |due| due.min(end))) {
                 Err(LinkError::Timeout) if self.due.is_some_and(|due| due < end) => {
                     self.due = None;
-                    self.told = true;
-                    self.line.write(&text(self.host));
+                    if is_ours() {
+                        self.line.write(&text(self.host));
+                    }
                 }
                 result => return result,
             }
@@ -61,11 +60,9 @@ impl<'a> Quiet<'a> {
         self.until(end, |end| wait(sock, events, end))
     }
 
-    /// It has answered, or we do not wait any more. The line goes where it can; where it stays it gets its end.
-    pub(super) fn over(mut self, answered: bool) {
-        if self.told && !self.line.clear() && answered {
-            say(&format!("{} answers", self.host), false);
-        }
+    /// It has answered, or we do not wait any more.
+    pub(super) fn over(mut self) {
+        self.line.clear();
     }
 }
 
@@ -104,11 +101,11 @@ mod tests {
         assert_eq!(until(&mut quiet, now), now);
         let far = now + Duration::from_secs(60);
         assert!(until(&mut quiet, far) < now + Duration::from_secs(10));
-        assert_eq!((run(&mut quiet, now), quiet.told), (1, false));
-        assert_eq!((run(&mut quiet, far), quiet.told), (2, true));
+        assert_eq!((run(&mut quiet, now), quiet.due.is_some()), (1, true));
+        assert_eq!((run(&mut quiet, far), quiet.due.is_some()), (2, false));
         assert_eq!((run(&mut quiet, far), until(&mut quiet, far)), (1, far));
         let mut silent = Quiet::new("h2", false);
-        assert_eq!((run(&mut silent, far), silent.told), (1, false));
+        assert_eq!(run(&mut silent, far), 1);
         assert_eq!(text("h2"), "h2 does not answer; waiting, Ctrl-C to give up");
     }
 }

@@ -76,6 +76,8 @@ pub enum Ask {
         which: Option<Which>,
         /// Which batch jobs; `None`: only sessions are meant.
         jobs: Option<Box<Act>>,
+        /// The numbers of those jobs as typed: one that is no job's may be the beginning of a session's id.
+        numbers: Vec<String>,
         /// Only this signal; 0: end them.
         signal: u8,
         /// As JSON.
@@ -252,6 +254,7 @@ fn kill(given: &Given, json: bool) -> Result<Ask, Failure> {
             (true, true) => Some(which(given)?),
         },
         jobs: about_jobs.then(|| Box::new(act)),
+        numbers,
         signal: given.value(Id::Signal).map_or(Ok(0), signal)?,
         json,
     })

@@ -78,6 +78,7 @@ fn sessions_and_hosts() {
     };
     // Options mean batch jobs as well; ids of sessions do not.
     let kill = |which: Which, signal: u8| Ask::Kill {
+        numbers: Vec::new(),
         jobs: match &which {
             Which::Ids(_) => None,
             Which::Filter(f) => Some(Box::new(Act {
