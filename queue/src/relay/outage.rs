@@ -166,10 +166,11 @@ impl Relay {
         self.sent = None;
         self.send_failed = false;
         // Where it was posted it goes when the screen is drawn again, which says enough.
-        if noticed && !std::mem::take(&mut self.posted) {
+        let posted = std::mem::take(&mut self.posted);
+        if noticed && !posted {
             self.say(&notice::back(&self.host));
         }
-        if std::mem::take(&mut self.spoiled) {
+        if std::mem::take(&mut self.spoiled) || posted {
             self.control(to_session::Kind::Redraw(Empty {}));
         }
     }
