@@ -26,6 +26,12 @@ pub struct Daemon {
     full: bool,
 }
 
+impl From<Daemon> for OwnedFd {
+    fn from(daemon: Daemon) -> Self {
+        daemon.sock
+    }
+}
+
 impl Daemon {
     /// Connects.
     ///

@@ -50,6 +50,12 @@ pub struct Signed {
     pub target_key: [u8; 32],
 }
 
+impl From<Signer> for OwnedFd {
+    fn from(signer: Signer) -> Self {
+        signer.sock
+    }
+}
+
 impl Signer {
     /// Connects.
     ///

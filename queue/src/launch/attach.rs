@@ -33,12 +33,13 @@ pub fn attach(host: &str, login: &str, session: Nonce, wanted: &wire::Attach) ->
         tell: true,
     };
     match asker.try_host(&placed, Some(signer)) {
-        Ok((link, way)) => Ok(Session {
+        Ok((link, way, spent)) => Ok(Session {
             link,
             host: placed.host,
             launch: first,
             no_stdin: false,
             way,
+            spent: vec![spent],
         }),
         Err(Fault::Host(f) | Fault::NoRoom(f, _) | Fault::Final(f)) => Err(f),
     }

@@ -12,6 +12,7 @@ use nix::libc;
 use prost::Message as _;
 use queue_exec::layout::Layout;
 use queue_exec::ticket::{Grant, Nonce};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,11 +54,12 @@ pub(super) struct Asker<'a> {
 }
 
 impl Asker<'_> {
+    /// A session there, how to come back to it, and the connection over which we were vouched for.
     pub(super) fn try_host(
         &self,
         placed: &Placed,
         signer: Option<Result<Signer, Failure>>,
-    ) -> Result<(Link, Option<Way>), Fault> {
+    ) -> Result<(Link, Option<Way>, OwnedFd), Fault> {
         let host = printable(&placed.host);
         let mut quiet = Quiet::new(&host, self.tell);
         let result = self.ask(placed, signer, &host, &mut quiet);
@@ -71,7 +73,7 @@ impl Asker<'_> {
         signer: Option<Result<Signer, Failure>>,
         host: &str,
         quiet: &mut Quiet<'_>,
-    ) -> Result<(Link, Option<Way>), Fault> {
+    ) -> Result<(Link, Option<Way>, OwnedFd), Fault> {
         let begun = Instant::now();
         let sock = start_connect(&placed.address).map_err(|e| self.unreachable(placed, &e))?;
 
@@ -161,7 +163,7 @@ impl Asker<'_> {
             config,
             host_key: signed.target_key,
         });
-        Ok((link, way))
+        Ok((link, way, signer.into()))
     }
 
     fn unreachable(&self, placed: &Placed, e: &LinkError) -> Fault {

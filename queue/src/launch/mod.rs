@@ -26,6 +26,7 @@ use queue_exec::cert::PublicKey;
 use queue_exec::layout::Layout;
 use queue_exec::ticket::Nonce;
 use rustls::ClientConfig;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,9 @@ pub struct Session {
     pub no_stdin: bool,
     /// How to come back to it when the connection breaks; `None`: the session cannot do that.
     pub way: Option<Way>,
+    /// Connections with the daemons here that have served. Closing them wakes those, which can wait until the request is
+    /// on its way.
+    pub spent: Vec<OwnedFd>,
 }
 
 /// What is needed to come back to a session.
@@ -147,13 +151,14 @@ pub fn open(ask: &Ask, request: impl FnOnce() -> Result<wire::Launch, Failure>) 
             Err(e) => return Err(before.unwrap_or(e)),
         };
         match asker.try_host(&placed, signer.take()) {
-            Ok((link, way)) => {
+            Ok((link, way, spent)) => {
                 return Ok(Session {
                     link,
                     host: placed.host,
                     launch,
                     no_stdin,
                     way,
+                    spent: vec![spent, daemon.into()],
                 });
             }
             Err(Fault::Final(f)) => return Err(f),

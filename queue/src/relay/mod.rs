@@ -33,7 +33,7 @@ use nix::libc;
 use resume::Resume;
 use screen::Screen;
 use sink::Sink;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// While we are in the background of our terminal: how often to see whether we still are. A shell's `fg` tells
@@ -145,6 +145,7 @@ pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
         leaving: None,
         stopping: None,
         hangup: None,
+        spent: session.spent,
         fds: Vec::with_capacity(FDS),
     };
     if let Some(way) = session.way {
@@ -223,6 +224,8 @@ struct Relay {
     resume: Option<Resume>,
     /// When it was last looked whether the host still answers.
     looked: Option<Instant>,
+    /// What is closed when the request is on its way.
+    spent: Vec<OwnedFd>,
     /// How much had come by then.
     seen: u64,
     /// When something was sent of which it is not known that it arrived.
@@ -304,6 +307,7 @@ impl Relay {
         if !self.send_failed && self.link.backlog() > 0 {
             self.sent.get_or_insert_with(Instant::now);
             self.send_failed = self.link.flush().is_err();
+            self.spent.clear();
         }
     }
 

@@ -59,6 +59,7 @@ impl Session {
         if let Some(Err(e)) = self.client.as_mut().map(|c| c.last_word(&from(kind))) {
             self.lost(&e);
         }
+        give_way();
     }
 
     pub(super) fn failed(&mut self, code: LaunchError, errno: u32, text: &str) {
@@ -144,4 +145,13 @@ impl Session {
             to_session::Kind::Redraw(_) => self.show_screen(Whom::Same),
         }
     }
+}
+
+/// What is left is to clear away, and nobody waits for that: from now on this process takes the processor from no other
+/// one when it wakes (`SCHED_BATCH`, `sched(7)`). A `queue` on the same host would otherwise be held up in its exit, which
+/// is what wakes us, until we have exited ourselves.
+fn give_way() {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a valid pointer. Without effect if it is refused.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) };
 }
