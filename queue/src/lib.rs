@@ -38,6 +38,7 @@ pub mod tee;
 pub mod terminal;
 pub mod verbs;
 pub mod waiting;
+pub mod whoami;
 
 use forms::{Command, Run, What};
 use messages::{Failure, write_all};

@@ -6,8 +6,9 @@ use crate::look;
 use crate::messages::{Failure, printable};
 use crate::place::Daemon;
 use crate::verbs::Filter;
+use crate::whoami;
 use libqueue::wire::{Empty, Look, LookedSession, SessionInfo, Sessions, reply, request};
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use queue_exec::layout::Layout;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,12 +112,7 @@ pub fn find<'a>(all: &'a Sessions, text: &str) -> Result<&'a SessionInfo, Failur
 /// There is none.
 pub fn me() -> Result<String, Failure> {
     let uid = geteuid();
-    match User::from_uid(uid) {
-        Ok(Some(user)) => Ok(user.name),
-        _ => Err(Failure::own(format!(
-            "there is no user with the number {uid} here"
-        ))),
-    }
+    whoami::name(uid).ok_or_else(|| Failure::own(format!("there is no user with the number {uid} here")))
 }
 
 /// Keeps those that fit.

@@ -9,8 +9,9 @@
 
 use super::tail::small;
 use crate::messages::{Failure, reason};
+use crate::whoami;
 use nix::libc;
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use queue_exec::layout::Layout;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -47,9 +48,9 @@ pub fn run(job: u64, root: Option<&Path>) -> Result<u8, Failure> {
 /// Where this user's spool is.
 fn usual() -> Result<PathBuf, Failure> {
     let uid = geteuid();
-    match User::from_uid(uid) {
-        Ok(Some(u)) => Ok(Layout::for_client().state.join("spool").join(u.name)),
-        _ => Err(Failure::own(format!(
+    match whoami::name(uid) {
+        Some(name) => Ok(Layout::for_client().state.join("spool").join(name)),
+        None => Err(Failure::own(format!(
             "there is no user with the number {uid} here"
         ))),
     }

@@ -9,9 +9,10 @@ use crate::forms::{Submission, Target, Work};
 use crate::messages::Failure;
 use crate::sign;
 use crate::sys;
+use crate::whoami;
 use libqueue::wire::Rlimit;
 use libqueue::wire::job::{Dedupe, Entries, Key, Plan, Run};
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use queue_exec::entries::Tree;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -219,10 +220,7 @@ fn default_name(what: &Work) -> String {
 /// What makes two jobs the same: owner, command or script, directory.
 fn dedupe(run: &Run, login: &str, window_ms: u64) -> Result<Dedupe, Failure> {
     let uid = geteuid();
-    let owner = match User::from_uid(uid) {
-        Ok(Some(u)) => u.name,
-        _ => uid.to_string(),
-    };
+    let owner = whoami::name(uid).unwrap_or_else(|| uid.to_string());
     Ok(Dedupe {
         identity: identity(&owner, login, run)?,
         window_ms,
