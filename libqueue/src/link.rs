@@ -140,6 +140,15 @@ impl Link {
         self.early = Vec::new();
     }
 
+    /// What to poll its socket for; `None` while there is none.
+    pub fn polled(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let mut events = PollFlags::POLLIN;
+        if self.backlog() > 0 {
+            events |= PollFlags::POLLOUT;
+        }
+        self.socket().map(|s| (s, events))
+    }
+
     /// Goes on over a new connection, whose peer has said how much it has. What that brought with it is given to
     /// the sink of the next [`receive`](Self::receive), which must be called without waiting for the socket.
     ///

@@ -34,17 +34,17 @@ impl Monitor {
             let proof = Gone { session, challenge }.sign(&id.host_key);
             return self.reply(conn, request, &Reply::Gone { proof });
         };
-        if self.pass_on(live, &ToSession::Connection, fd) {
-            self.reply(conn, request, &Reply::Done);
-        } else {
-            // It comes back to a restarted monitor in a moment, or it ends.
-            self.refuse(
-                conn,
-                request,
-                Refusal::Busy,
-                "the session does not listen: try again",
-            );
+        let done = self.pass_on(live, &ToSession::Connection, fd);
+        self.passed_on(conn, request, done);
+    }
+
+    fn passed_on(&mut self, conn: u32, request: u32, done: bool) {
+        if done {
+            return self.reply(conn, request, &Reply::Done);
         }
+        // It comes back to a restarted monitor in a moment, or it ends.
+        let text = "the session does not listen: try again";
+        self.refuse(conn, request, Refusal::Busy, text);
     }
 
     /// Somebody wants to see a session.
@@ -59,16 +59,8 @@ impl Monitor {
     ) {
         match self.check_attach(ticket, source_cert, session) {
             Ok((live, attach)) => {
-                if self.pass_on(live, &attach, fd) {
-                    self.reply(conn, request, &Reply::Done);
-                } else {
-                    self.refuse(
-                        conn,
-                        request,
-                        Refusal::Busy,
-                        "the session does not listen: try again",
-                    );
-                }
+                let done = self.pass_on(live, &attach, fd);
+                self.passed_on(conn, request, done);
             }
             Err((code, text)) => {
                 log!("attach refused: {text}");

@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
-use queue_harness::{Cluster, LIMIT, Status, wait_until};
+use queue_harness::{Cluster, LIMIT, Running, Status, wait_until};
 
 use super::play::{connect, tell, tls, until_closed};
 use super::{attacker, daemon, descriptors, figure, launch, memory, port, reported, unharmed};
@@ -90,6 +90,17 @@ fn meanwhile(c: &Cluster, launches: usize) -> Result<()> {
     Ok(())
 }
 
+/// The crowd has gone, and has left nothing in the daemon `h2`, which had `fds` descriptors before.
+fn over(crowd: Running, grown: u64, h2: i32, fds: usize) -> Result<()> {
+    let out = crowd.wait(LIMIT)?;
+    figure("the crowd", out.text().replace('\n', ", "));
+    ensure!(out.status == Status::Exit(0), "{out:?}");
+    ensure!(grown < GROWTH, "queued grew by {grown} bytes");
+    wait_until(LIMIT, "the descriptors to be free again", || {
+        descriptors(h2) <= fds + 8
+    })
+}
+
 fn a_crowd(c: &Cluster) -> Result<()> {
     let sources = more_addresses(c, 4, 40)?;
     let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
@@ -109,14 +120,8 @@ fn a_crowd(c: &Cluster) -> Result<()> {
         "grown by",
         format!("{} KiB, {} descriptors", grown >> 10, descriptors(h2) - fds),
     );
-    let out = crowd.wait(LIMIT)?;
-    figure("the crowd", out.text().replace('\n', ", "));
     result?;
-    ensure!(out.status == Status::Exit(0), "{out:?}");
-    ensure!(grown < GROWTH, "queued grew by {grown} bytes");
-    wait_until(LIMIT, "the descriptors to be free again", || {
-        descriptors(h2) <= fds + 8
-    })?;
+    over(crowd, grown, h2, fds)?;
     launch(c)?;
     unharmed(c, 2, h2)
 }
@@ -202,14 +207,8 @@ fn a_crowd_that_shakes_hands(c: &Cluster) -> Result<()> {
     let result = meanwhile(c, 15);
     let grown = memory(h2)?.saturating_sub(before);
     figure("grown by", format!("{} KiB", grown >> 10));
-    let out = shakers.wait(LIMIT)?;
-    figure("the crowd", out.text().replace('\n', ", "));
     result?;
-    ensure!(out.status == Status::Exit(0), "{out:?}");
-    ensure!(grown < GROWTH, "queued grew by {grown} bytes");
-    wait_until(LIMIT, "the descriptors to be free again", || {
-        descriptors(h2) <= fds + 8
-    })?;
+    over(shakers, grown, h2, fds)?;
     unharmed(c, 2, h2)
 }
 

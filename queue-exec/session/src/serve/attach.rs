@@ -38,11 +38,7 @@ pub(super) struct Arrival {
 impl Arrival {
     /// For the poll.
     pub(super) fn poll(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let mut events = PollFlags::POLLIN;
-        if self.link.backlog() > 0 {
-            events |= PollFlags::POLLOUT;
-        }
-        self.link.socket().map(|s| (s, events))
+        self.link.polled()
     }
 
     /// When it has taken too long.

@@ -71,11 +71,7 @@ impl Client {
 
     /// For the poll; nothing while there is no connection.
     pub(super) fn poll(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let mut events = PollFlags::POLLIN;
-        if self.link.backlog() > 0 {
-            events |= PollFlags::POLLOUT;
-        }
-        self.link.socket().map(|s| (s, events))
+        self.link.polled()
     }
 
     /// When [`is_overdue`](Self::is_overdue) may change.
