@@ -199,8 +199,11 @@ fn daemons_are_killed(c: &Cluster) -> Result<()> {
     for k in [1, 2] {
         wait_until(LIMIT, "the end of queued", || named(c, k, "queued").is_empty())?;
     }
-    // The daemon is only in the way of new connections: this one is not disturbed. Now it is.
+    // The daemon is only in the way of new connections: this one is not disturbed. Now it is, and nobody can come back for
+    // longer than a queue that was killed is waited for.
     c.host(1).sh("ss -HtK state established dport = 7838").run()?;
+    let broken = Instant::now();
+    wait_until(LIMIT, "3 s", || broken.elapsed() >= Duration::from_secs(3))?;
     for k in [1, 2] {
         install::run_queued(c.host(k))?;
     }

@@ -6,9 +6,12 @@ use libqueue::link::{Link, LinkError, join};
 use libqueue::stream::CONTROL_BACKLOG;
 use libqueue::stream::{Channel, WINDOW};
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrLike as _, SockaddrStorage, sockopt,
+};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How long a client may take to come back after the host it is on has said that the connection is closed: one that
@@ -42,6 +45,8 @@ pub(super) struct Client {
     told: bool,
     /// It has no connection, and is waited for until then.
     away: Option<Instant>,
+    /// The same while this host lets nobody in: the address and port at which it did, and how long at most.
+    door: Option<(SockaddrStorage, Instant)>,
     linger: Option<Instant>,
     /// The screen, as far as there was no credit for it yet.
     showing: Vec<u8>,
@@ -58,6 +63,7 @@ impl Client {
             number: 0,
             told: false,
             away: None,
+            door: None,
             linger: None,
             showing: Vec::new(),
             ready: true,
@@ -82,6 +88,23 @@ impl Client {
     /// Whether it was waited for long enough.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|t| now >= t)
+    }
+
+    /// [`is_overdue`](Self::is_overdue); but one who would have to come back through a door at which nobody listens, as
+    /// `queued` here is being started again, has a moment more each time.
+    pub(super) fn is_gone(&mut self, now: Instant) -> bool {
+        if !self.is_overdue(now) {
+            return false;
+        }
+        if self.away.is_some_and(|t| now >= t)
+            && let Some((door, most)) = &self.door
+            && now < *most
+            && is_shut(door)
+        {
+            // Whoever is turned away tries once a second.
+            self.away = Some(now + 2 * BACK_WITHIN);
+        }
+        self.is_overdue(now)
     }
 
     /// How long its host has not answered; `None` as long as it does, or there is no connection.
@@ -218,8 +241,14 @@ impl Client {
             LinkError::Io(e) if is_silence(e) => grace.saturating_sub(self.silence().unwrap_or_default()),
             _ => BACK_WITHIN,
         };
+        let now = Instant::now();
+        let door = self
+            .link
+            .socket()
+            .and_then(|s| socket::getsockname(s.as_raw_fd()).ok());
+        self.door = door.map(|d| (d, now + grace)).or(self.door);
         self.link.cut();
-        self.away.get_or_insert(Instant::now() + wait);
+        self.away.get_or_insert(now + wait);
         Fate::Waits
     }
 
@@ -247,6 +276,7 @@ impl Client {
         match self.link.resume(joining.joined(peer)) {
             Ok(()) => {
                 self.away = None;
+                self.door = None;
                 self.ready = true;
                 Fate::Waits
             }
@@ -264,6 +294,25 @@ fn is_silence(e: &io::Error) -> bool {
         Errno::ENETDOWN,
     ];
     silent.iter().any(|s| e.raw_os_error() == Some(*s as i32))
+}
+
+/// Whether nobody listens at an address of this host.
+fn is_shut(door: &SockaddrStorage) -> bool {
+    let family = door.family().unwrap_or(AddressFamily::Inet);
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(sock) = socket::socket(family, SockType::Stream, flags, None) else {
+        return false;
+    };
+    match socket::connect(sock.as_raw_fd(), door) {
+        Err(Errno::ECONNREFUSED) => true,
+        Err(Errno::EINPROGRESS) => {
+            // This host answers itself at once.
+            let mut fds = [PollFd::new(sock.as_fd(), PollFlags::POLLOUT)];
+            let _ = poll(&mut fds, PollTimeout::from(20u8));
+            socket::getsockopt(&sock, sockopt::SocketError) == Ok(Errno::ECONNREFUSED as i32)
+        }
+        _ => false,
+    }
 }
 
 /// Bytes that the other host has not acknowledged.

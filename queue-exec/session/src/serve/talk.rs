@@ -115,7 +115,7 @@ impl Session {
 
     /// Whoever was waited for long enough, or whose host has been silent for too long, has gone.
     pub(super) fn check_client(&mut self, now: Instant) {
-        if self.client.as_ref().is_some_and(|c| c.is_overdue(now)) {
+        if self.client.as_mut().is_some_and(|c| c.is_gone(now)) {
             self.vanished();
         }
         let listen = now >= self.listen_at;
