@@ -287,8 +287,11 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
     let before = t.wait_for(LIMIT, |s| s.contains("Top"))?;
     let idle = on_terminal(c, "queue -h h2 -- sh -c 'echo re\"\"ady; cat'")?;
     idle.wait_text("ready")?;
+    let late = on_terminal(c, "clear")?;
     c.cut(1, 2)?;
     let cut = Instant::now();
+    // At once, before it is known that the host is silent.
+    late.line("clear; queue -h h2 -- echo la\"\"te")?;
     idle.line("typed meanwhile")?;
     t.keys("G")?;
     let told = t.wait_text("h2 does not answer; waiting, ~. to give up")?;
@@ -299,8 +302,7 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
     ensure!(is.len() == 24 && is[23].contains("does not answer"), "{told}");
     ensure!(is[..23] == was[..23], "{told}\n{before}");
     idle.wait_text("does not answer")?;
-    // Who comes now is told as well, and sees no more of it when there is an answer.
-    let late = on_terminal(c, "clear; queue -h h2 -- echo la\"\"te")?;
+    // Who came meanwhile is told as well, and sees no more of it when there is an answer.
     late.wait_text("h2 does not answer; waiting, Ctrl-C to give up")?;
     ensure!(
         (Duration::from_millis(1500)..Duration::from_secs(6)).contains(&noticed),
