@@ -35,10 +35,14 @@ pub fn screen(data: &[u8]) {
         cut.feed(piece);
         let _ = cut.paint(Whom::Same);
     }
-    for whom in [Whom::Newcomer, Whom::Same] {
-        assert_eq!(shown(&whole.paint(whom)), shown(&cut.paint(whom)));
+    let pictures = [Whom::Newcomer, Whom::Same].map(|whom| (whole.paint(whom), cut.paint(whom)));
+    // How many signs stand for bytes that are no UTF-8 depends on where they are cut: the parser's (`vte`) way.
+    if std::str::from_utf8(output).is_ok() {
+        for (one, other) in &pictures {
+            assert_eq!(shown(one), shown(other));
+        }
+        assert_eq!(shown(&whole.leave()), shown(&cut.leave()));
     }
-    assert_eq!(shown(&whole.leave()), shown(&cut.leave()));
     if !output.is_empty() && rows >= 128 {
         let mut flood = new();
         for _ in 0..FLOOD / output.len() {

@@ -167,6 +167,17 @@ fn watchers_look_on(c: &Cluster) -> Result<()> {
     desk.keys("g")?;
     desk.wait_text("tcpmux")?;
     two.wait_text("tcpmux")?;
+    // So does one who hears nothing: what he sees is old.
+    one.line(&format!("clear; queue attach --watch {id}"))?;
+    one.wait_text("tcpmux")?;
+    c.cut(2, 3)?;
+    one.wait_text("connection to h2 lost")?;
+    desk.keys("G")?;
+    let end = desk.wait_for(LIMIT, |s| s.contains("(END)"))?;
+    c.heal()?;
+    one.wait_for(LIMIT, |s| s.lines().next() == end.lines().next())?;
+    one.keys("q")?;
+    one.wait_text("no longer watching")?;
     desk.keys("q")?;
     desk.wait_for(LIMIT, |s| asks(s, "@1>"))?;
     two.wait_for(LIMIT, |s| asks(s, "@2>"))?;

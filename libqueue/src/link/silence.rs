@@ -36,6 +36,11 @@ pub fn silence(socket: BorrowedFd<'_>) -> Option<Duration> {
     asked.then(|| Duration::from_millis(i.tcpi_last_ack_recv.into()))
 }
 
+/// Whether a question to the other end's kernel is on its way now: its answer is due within a round trip.
+pub fn is_asked(socket: BorrowedFd<'_>) -> bool {
+    info(socket).is_some_and(|i| i.tcpi_retransmits > 0 || i.tcpi_probes > 0)
+}
+
 /// Smoothed time to the other end and back; `None` if it is not known.
 pub fn round_trip(socket: BorrowedFd<'_>) -> Option<Duration> {
     let rtt = info(socket)?.tcpi_rtt;

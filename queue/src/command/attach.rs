@@ -71,7 +71,7 @@ pub fn attach(ask: &Attach) -> Result<End, Failure> {
             // Who watches attaches anew: he wants to see what is, not what was.
             resume: !ask.watch,
         };
-        let mut session = match launch::attach(&s.host, account(s, &me), nonce, &wanted) {
+        let mut session = match launch::attach(&s.host, account(s, &me), nonce, &wanted, lost.is_some()) {
             Ok(session) => session,
             Err(e) => {
                 let Some(since) = lost else { return Err(e) };

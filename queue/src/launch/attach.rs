@@ -1,7 +1,7 @@
 //! The way to a session that runs already.
 
 use super::host::{Asker, Fault, Wanted};
-use super::{ANSWER_NAMED, CONNECT_NAMED, Session};
+use super::{ANSWER_NAMED, CONNECT_CHOSEN, CONNECT_NAMED, Session};
 use crate::control::locate;
 use crate::messages::Failure;
 use crate::sign::{self, Signer};
@@ -11,11 +11,18 @@ use prost::Message as _;
 use queue_exec::layout::Layout;
 use queue_exec::ticket::Nonce;
 
-/// Gets a connection to a session that runs on `host`, as the account `login` there (empty: the same name).
+/// Gets a connection to a session that runs on `host`, as the account `login` there (empty: the same name); `again`: one
+/// was there before, so little time is spent on a host that does not answer, and the user knows.
 ///
 /// # Errors
 /// The host cannot be reached, or it will not.
-pub fn attach(host: &str, login: &str, session: Nonce, wanted: &wire::Attach) -> Result<Session, Failure> {
+pub fn attach(
+    host: &str,
+    login: &str,
+    session: Nonce,
+    wanted: &wire::Attach,
+    again: bool,
+) -> Result<Session, Failure> {
     let layout = Layout::for_client();
     let signer = Signer::dial(&layout);
     let placed = locate(&layout, host)?;
@@ -28,9 +35,9 @@ pub fn attach(host: &str, login: &str, session: Nonce, wanted: &wire::Attach) ->
         wanted: Wanted::Attach(session),
         hash: sign::hash(&first)?,
         resume: wanted.resume,
-        limit: CONNECT_NAMED,
+        limit: if again { CONNECT_CHOSEN } else { CONNECT_NAMED },
         answer: ANSWER_NAMED,
-        tell: true,
+        tell: !again,
     };
     match asker.try_host(&placed, Some(signer)) {
         Ok((link, way, spent)) => Ok(Session {

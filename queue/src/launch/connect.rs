@@ -36,7 +36,7 @@ pub(crate) fn unreachable(placed: &Placed, e: &LinkError, limit: Duration) -> Fa
 /// questions may be unanswered until the kernel gives up. We look ourselves much earlier
 /// ([`libqueue::link::silence`]). There is no `TCP_USER_TIMEOUT`: it would end connections to a peer that is
 /// stopped and has its buffers full.
-const KEEP_ALIVE: (u32, u32, u32) = (5, 2, 28);
+const KEEP_ALIVE: (u32, u32, u32) = (2, 1, 58);
 
 /// Starts connecting. Dead peers are noticed by the kernel within a minute or so.
 pub(crate) fn start_connect(address: &str) -> Result<OwnedFd, LinkError> {

@@ -6,7 +6,7 @@ use super::resume::{News, Over};
 use super::{End, Leave, Relay, Role};
 use crate::messages::{Failure, link_reason, printable, write_all};
 use libqueue::link::LinkError;
-use libqueue::link::silence::{round_trip, silence};
+use libqueue::link::silence::{is_asked, round_trip, silence};
 use libqueue::wire::{Empty, to_session};
 use std::time::{Duration, Instant};
 
@@ -117,14 +117,24 @@ impl Relay {
             return Ok(());
         };
         let Some(mut silent) = silence(socket) else {
+            let asked = is_asked(socket);
             self.sent.take_if(|t| now > *t + SETTLED);
+            if asked {
+                self.looked = (now + LOOK[1]).checked_sub(self.pause());
+            }
             return Ok(());
         };
         // What was heard last may be long ago, if there was nothing to be heard.
         if let Some(sent) = self.sent {
             silent = silent.min(now.saturating_duration_since(sent));
         }
-        let overdue = round_trip(socket).map_or(OVERDUE, |t| OVERDUE.max(t * OVERDUE_TRIPS));
+        // Who only looks comes anew, and sees what has happened since: he waits a little longer.
+        let least = if self.role == Role::Watch {
+            LOOK[0]
+        } else {
+            OVERDUE
+        };
+        let overdue = round_trip(socket).map_or(least, |t| least.max(t * OVERDUE_TRIPS));
         if silent < overdue {
             // Again when it is time.
             self.sent.get_or_insert(now);
@@ -133,6 +143,8 @@ impl Relay {
         }
         match &mut self.resume {
             Some(r) => r.begin(&self.link, now - silent, now),
+            // He sees what was, and would take it for what is.
+            None if self.role == Role::Watch => return self.broken(&LinkError::Timeout),
             None if silent >= HOPELESS => return Err(self.lost(&LinkError::Timeout)),
             None => {}
         }
@@ -180,10 +192,13 @@ impl Relay {
     }
 
     fn lost_because(&self, why: &str) -> Failure {
-        Failure::own(format!(
-            "connection to {} lost ({why}): how the command ended is not known, what is left of it will be ended there",
-            self.host
-        ))
+        let then = match self.role {
+            Role::Start => "how the command ended is not known, what is left of it will be ended there",
+            // Of whom it is detached then.
+            Role::Attach => "what runs goes on there, `queue attach` comes back to it",
+            Role::Watch => "what runs there goes on",
+        };
+        Failure::own(format!("connection to {} lost ({why}): {then}", self.host))
     }
 
     /// Says something of ours, on a line of its own whatever is on the screen.
