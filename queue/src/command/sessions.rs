@@ -78,15 +78,7 @@ pub fn find<'a>(all: &'a Sessions, text: &str) -> Result<&'a SessionInfo, Failur
         .collect();
     match fits[..] {
         [one] => Ok(one),
-        [] => {
-            let missing = match all.silent.len() {
-                0 => String::new(),
-                _ => format!("; not asked: {}", printable(&all.silent.join("; "))),
-            };
-            Err(Failure::own(format!(
-                "no such session: {shown} (`queue jobs` shows all that run{missing})"
-            )))
-        }
+        [] => Err(nowhere(&all.silent, &shown)),
         _ => {
             let all: Vec<String> = fits
                 .iter()
@@ -104,6 +96,24 @@ pub fn find<'a>(all: &'a Sessions, text: &str) -> Result<&'a SessionInfo, Failur
             Err(Failure::own(format!("{shown} is ambiguous: {}", all.join(", "))))
         }
     }
+}
+
+/// No host that answered has it; `silent` is what the others, with their names, said instead.
+fn nowhere(silent: &[String], shown: &str) -> Failure {
+    if silent.is_empty() {
+        return Failure::own(format!(
+            "no such session: {shown} (`queue jobs` shows all that run)"
+        ));
+    }
+    let hosts: Vec<String> = silent
+        .iter()
+        .map(|s| printable(s.split(": ").next().unwrap_or(s)))
+        .collect();
+    Failure::own(format!(
+        "{} cannot be asked, so whether there is a session {shown} is not known: {} (`queue jobs` shows those of all other hosts)",
+        hosts.join(", "),
+        printable(&silent.join("; "))
+    ))
 }
 
 /// Our name, as the kernel knows us.
@@ -233,12 +243,20 @@ pub(crate) mod tests {
             ("s", "no id"),
             ("12.3", "no id"),
             ("\x1b", "`\\x1b` is no id"),
-            ("abcdef", "no such session: abcdef"),
-            ("abcdef", "not asked: h3: no\\x1b answer"),
+            (
+                "abcdef",
+                "h3 cannot be asked, so whether there is a session abcdef is not known: h3: no\\x1b answer",
+            ),
         ] {
             let e = find(&all, text).unwrap_err();
             assert!(e.text.contains(part), "{text}: {}", e.text);
         }
+        let heard = Sessions {
+            silent: Vec::new(),
+            ..all
+        };
+        let e = find(&heard, "abcdef").unwrap_err();
+        assert!(e.text.starts_with("no such session: abcdef ("), "{}", e.text);
     }
 
     #[test]
