@@ -152,7 +152,10 @@ pub fn main() -> ExitCode {
         complete::run(rest);
         return ExitCode::SUCCESS;
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return refused(&e),
+    };
     let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Init(args) => init::run(&args),
         Command::Token(args) => token::run(&args),
@@ -172,6 +175,34 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Words that the grammar does not have: one line, as for all that goes wrong. Help and version are as they are.
+fn refused(e: &clap::Error) -> ExitCode {
+    if !e.use_stderr() {
+        e.exit();
+    }
+    let text = e.to_string();
+    note(&one_line(&text));
+    ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
+}
+
+/// What is wrong, of the page that the parser of the command line has for it: what is missing stands in lines of its
+/// own, indented; usage and hints follow behind an empty line.
+fn one_line(page: &str) -> String {
+    let page = page.strip_prefix("error: ").unwrap_or(page);
+    let what: Vec<&str> = page
+        .lines()
+        .map(str::trim)
+        .take_while(|l| !l.is_empty())
+        .collect();
+    let usage = page.lines().find_map(|l| l.strip_prefix("Usage: "));
+    // The words of the subcommand: options and values begin otherwise.
+    let words = usage.unwrap_or("queued").split(' ');
+    let verb: Vec<&str> = words
+        .take_while(|w| w.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect();
+    format!("{} (`{} --help` tells more)", what.join(" "), verb.join(" "))
 }
 
 /// A line for people on standard error.
@@ -316,6 +347,27 @@ mod tests {
             &["queued", "frobnicate"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line() {
+        for (words, said) in [
+            (
+                &["queued", "upgrade", "now"][..],
+                "unexpected argument 'now' found (`queued upgrade --help` tells more)",
+            ),
+            (
+                &["queued", "frobnicate"],
+                "unrecognized subcommand 'frobnicate' (`queued --help` tells more)",
+            ),
+            (
+                &["queued", "join"],
+                "the following required arguments were not provided: <TOKEN> (`queued join --help` tells more)",
+            ),
+        ] {
+            let e = Cli::try_parse_from(words).map(|_| ()).unwrap_err();
+            assert_eq!(one_line(&e.to_string()), said);
         }
     }
 }
