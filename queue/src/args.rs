@@ -92,6 +92,13 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
         (true, Some(_)) => return Err(Failure::own(format!("{spelled} takes no value"))),
         (false, Some(v)) => (OsStr::from_bytes(v).to_owned(), 0),
         (false, None) if opt.value.starts_with('[') => match next.filter(|n| is_number(opt, n)) {
+            // It would be taken for letters of options.
+            None if opt.id == Id::Retries && next.is_some_and(|n| is_negative(n)) => {
+                return Err(Failure::own(format!(
+                    "{spelled}: the value must not be negative: {}",
+                    next.map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+                )));
+            }
             Some(n) => (n.clone(), 1),
             None => (OsString::new(), 0),
         },
@@ -113,6 +120,12 @@ fn long(word: &[u8], next: Option<&OsString>, found: &mut Vec<Found>) -> Result<
 /// Whether a word has the form of an option.
 fn is_option(word: &OsStr) -> bool {
     word.len() > 1 && word.as_bytes().starts_with(b"-")
+}
+
+/// Whether a word is a number below zero.
+fn is_negative(word: &OsStr) -> bool {
+    let digits = word.as_bytes().strip_prefix(b"-");
+    digits.is_some_and(|d| !d.is_empty() && d.iter().all(u8::is_ascii_digit))
 }
 
 /// Whether a word is the value of an option that may have none.
@@ -146,7 +159,9 @@ fn cluster(
             continue;
         }
         let (value, used) = if behind.is_empty() {
-            (next.ok_or_else(|| missing(&spelled, opt))?.clone(), 1)
+            // `--` is nobody's host, class or size: the value was left out. `-c --` is as `sh` has it.
+            let value = next.filter(|n| launch.is_none() || opt.id == Id::CommandString || *n != "--");
+            (value.ok_or_else(|| missing(&spelled, opt))?.clone(), 1)
         } else {
             (OsString::from_vec(behind.to_vec()), 0)
         };

@@ -102,7 +102,9 @@ fn table(s: &mut String, options: &[Opt]) {
         names.extend(o.long.iter().map(|w| format!("--{w}")));
         let mut left = names.join(", ");
         if !o.value.is_empty() {
-            left = format!("{left} {}", o.value);
+            // `--word[=VALUE]` is one word.
+            let gap = if o.value.starts_with("[=") { "" } else { " " };
+            left = format!("{left}{gap}{}", o.value);
         }
         entry(s, &left, o.help, LEFT);
     }

@@ -18,12 +18,17 @@ pub fn hint(run: &Run, verbs: bool, failure: Failure) -> Failure {
     };
     let verbs = verbs && matches!(run.what, What::Rsh(_)) && run.login.is_empty();
     let hosts = hosts();
-    let said = suggestion(typed, &hosts, verbs);
+    let mut text = failure.text;
+    if let Some(s) = suggestion(typed, &hosts, verbs) {
+        text = format!("did you mean {s}? {text}");
+    }
+    if verbs {
+        // Where the host is a bare word a command may have been meant.
+        text += &format!("; a command comes after --: queue -- {}", printable(typed));
+    }
     Failure {
         kind: Kind::Own,
-        text: said.map_or(failure.text.clone(), |s| {
-            format!("did you mean {s}? {}", failure.text)
-        }),
+        text,
     }
 }
 

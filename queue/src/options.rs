@@ -178,7 +178,7 @@ pub const BATCH: &[Opt] = &[
     opt(Id::Limit, "", &["limit"], "NAME[:N]", "counts against a limit of the cluster, of N at once"),
     opt(Id::Output, "", &["output"], "FILE", "output (queue-%j.out, of tasks queue-%j.%a.out)"),
     opt(Id::Error, "", &["error"], "FILE", "error output (default: where the output goes)"),
-    opt(Id::OutputCap, "", &["output-cap"], "SIZE", "keep no more output than that (default: the host's)"),
+    opt(Id::OutputCap, "", &["output-cap"], "SIZE", "keep no more output than that (default: 1G)"),
     opt(Id::Mail, "", &["mail"], "WHEN", "begin,end,fail, all or never (default: fail)"),
     opt(Id::MailTo, "", &["mail-to"], "ADDRESS", "to whom (default: you)"),
     opt(Id::Dedupe, "", &["dedupe"], "[=DUR]", "not if the same waits or runs, or ended within DUR"),

@@ -343,6 +343,18 @@ fn errors_say_what_to_do_and_have_the_exit_code_of_their_form() {
         ("queue -b --", 125, "nothing to run behind"),
         ("queue -b --time 5x -- x", 125, "--time: `5x`"),
         ("queue -b kill 12", 125, "`queue -b -- kill"),
+        ("queue -h -- true", 125, "-h needs a value: HOST"),
+        ("queue -b -h -- true", 125, "-h needs a value: HOST"),
+        (
+            "queue -b --retries -1 -- x",
+            125,
+            "--retries: the value must not be negative: -1",
+        ),
+        (
+            "queue jobs foo",
+            125,
+            "a host named `jobs` is reached by `qsh jobs`",
+        ),
         ("queue -b -t -- x", 125, "-t is of the rsh form"),
         ("queue -b --tee x -- x", 125, "add -w"),
         ("queue -b -- cat /dev/fd/63", 125, "<(...)"),

@@ -246,6 +246,9 @@ fn retries(text: &str) -> Result<u32, String> {
     if text.is_empty() {
         return Ok(RETRIES);
     }
+    if text.starts_with('-') {
+        return Err(format!("the value must not be negative: {text}"));
+    }
     let n = text.parse::<u32>().ok().filter(|n| *n <= RETRIES_MAX);
     n.ok_or_else(|| format!("`{text}` is no number from 0 to {RETRIES_MAX}"))
 }

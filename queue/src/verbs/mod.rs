@@ -337,7 +337,7 @@ fn none(verb: &Verb, words: &[String]) -> Result<(), Failure> {
     match words.first() {
         None => Ok(()),
         Some(w) => Err(Failure::own(format!(
-            "`queue {0}` does not know `{w}` (`queue {0} --help` tells more; a host of that name is reached by `qsh {0}`)",
+            "`queue {0}` does not know `{w}` (`queue {0} --help` tells more; a host named `{0}` is reached by `qsh {0}`)",
             verb.name
         ))),
     }

@@ -24,7 +24,7 @@ impl Engine {
             n => format!(" and {n} more"),
         };
         let text = format!(
-            "no host {name} in cluster {}: there are {}{more} (queue hosts shows them); a command comes after --: queue -- {name}",
+            "no host {name} in cluster {}: there are {}{more} (queue hosts shows them)",
             self.cluster,
             known.join(", ")
         );
