@@ -23,6 +23,16 @@ pub fn ids(text: &str) -> Result<Vec<IdRange>, String> {
     }
 }
 
+/// Numbers of jobs as they are typed: `12`, `10-20`, `12.3` or `12.1-5`.
+pub fn typed(range: &IdRange) -> String {
+    match &range.tasks {
+        Some(t) if t.to > t.from => format!("{}.{}-{}", range.from, t.from, t.to),
+        Some(t) => name(range.from, t.from),
+        None if range.to > range.from => format!("{}-{}", range.from, range.to),
+        None => range.from.to_string(),
+    }
+}
+
 /// Whether a word is meant as the number of a job (and not as a session, a name or a group).
 pub fn is_id(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit())

@@ -272,7 +272,7 @@ fn a_job_is_followed(c: &Cluster) -> Result<()> {
     ensure!(
         out.status == Status::Exit(3)
             && out.text() == "first\nlast"
-            && out.error() == format!("queue: job {id} failed: exit status 3"),
+            && out.error() == format!("queue: {id} failed: exit 3"),
         "{out:?}"
     );
     c.host(1).sh("rm /srv/shared/attach-go").ok()?;

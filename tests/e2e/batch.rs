@@ -705,7 +705,7 @@ fn what_was_typed_wrong(c: &Cluster) -> Result<()> {
         (&["-b", "-h", "h9", "--", "true"], "h9"),
         (&["-b", "--mail", "often", "--", "true"], "often"),
         (&["wait", "999999"], "no such"),
-        (&["log", "999999"], "no such jobs"),
+        (&["log", "999999"], "there is no job 999999"),
         (&["show", "999999"], "999999"),
         (&["kill", "999999"], "999999"),
         (&["kill", "--name", "no-such-name"], "no such jobs"),

@@ -226,7 +226,7 @@ pub fn detach(ask: &Detach) -> Result<u8, Failure> {
             Ok(s) if found.contains(&s) => {}
             Ok(s) => found.push(s),
             Err(e) => {
-                say(&e.text, false);
+                say(&batch_job(id).unwrap_or(e).text, false);
                 failed += 1;
             }
         }
@@ -252,6 +252,18 @@ pub fn detach(ask: &Detach) -> Result<u8, Failure> {
         write_all(1, view::json(&json, false)?.as_bytes());
     }
     Ok(outcome(worked, failed))
+}
+
+/// Why the number of a job cannot be detached; `None`: it is none, or the leader does not say.
+fn batch_job(id: &str) -> Option<Failure> {
+    let ids = job::ids(id).ok().filter(|_| job::is_id(id))?;
+    let there = super::batch::show::fetch(ids).ok()?;
+    Some(match there.jobs.is_empty() {
+        true => follow::unknown(id),
+        false => Failure::own(format!(
+            "{id} is a batch job: it needs nobody to be attached, and goes on when `queue attach` is left"
+        )),
+    })
 }
 
 fn one(s: &SessionInfo, me: &str) -> Result<(), Failure> {

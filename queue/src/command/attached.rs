@@ -12,7 +12,7 @@ use crate::sys::{self, bit};
 use crate::tee::Tee;
 use crate::terminal;
 use libqueue::job;
-use libqueue::wire::job::{Act, Cause, Deed, IdRange, Outcome, Over, Selection, job_reply, query};
+use libqueue::wire::job::{Act, Cause, Deed, IdRange, Over, Selection, job_reply, query};
 use nix::errno::Errno;
 use nix::libc;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -251,7 +251,7 @@ pub fn end(follow: &mut Follow, id: u64, which: &Selection, over: &Over, tell: b
             // The exit code says it, of one job at least.
             Some(o) if !tell && matches!(o.cause(), Cause::Exited | Cause::Signal) && over.bad.len() == 1 => {
             }
-            Some(o) if tell => follow.screen.note(&failed(&name, o)),
+            Some(_) if tell => follow.screen.note(&super::batch::wait::bad(j)),
             Some(o) => follow
                 .screen
                 .note(&format!("{name}: {}", printable(&job::in_words(o)))),
@@ -266,34 +266,4 @@ pub fn end(follow: &mut Follow, id: u64, which: &Selection, over: &Over, tell: b
         Some(s) if s > 0 => End::Signal(s as i32),
         _ => End::Code(u8::try_from(over.code).unwrap_or(libqueue::exit::FAILED)),
     })
-}
-
-/// That a job has failed, and how.
-fn failed(name: &str, o: &Outcome) -> String {
-    let how = match (o.cause(), o.code) {
-        (Cause::Exited, Some(code)) => format!("exit status {code}"),
-        _ => job::in_words(o),
-    };
-    format!("job {name} failed: {}", printable(&how))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn how_it_failed() {
-        let exited = Outcome {
-            cause: Cause::Exited as i32,
-            code: Some(3),
-            ..Outcome::default()
-        };
-        assert_eq!(failed("1", &exited), "job 1 failed: exit status 3");
-        let killed = Outcome {
-            cause: Cause::Signal as i32,
-            signal: Some(15),
-            ..Outcome::default()
-        };
-        assert_eq!(failed("1.2", &killed), "job 1.2 failed: killed by SIGTERM");
-    }
 }

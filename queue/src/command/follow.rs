@@ -12,8 +12,22 @@ use libqueue::wire::job::{Detail, IdRange, Selection, State};
 /// What is said of a job that is not there.
 pub fn unknown(id: &str) -> Failure {
     Failure::own(format!(
-        "there is no job {}: `queue jobs` and `queue history` list them",
+        "there is no job {}: `queue jobs` lists them",
         printable(id)
+    ))
+}
+
+/// The same of several.
+pub fn unknown_all(ids: &[IdRange]) -> Failure {
+    let all: Vec<String> = ids.iter().map(job::typed).collect();
+    unknown(&all.join(", "))
+}
+
+/// What is said of output that only others may see.
+pub fn private(id: u64, user: &str) -> Failure {
+    Failure::own(format!(
+        "output of job {id} is for {} and operators only",
+        printable(user)
     ))
 }
 
@@ -34,11 +48,7 @@ pub fn run(id: &str, me: &str, escape: Option<u8>) -> Result<Option<End>, Failur
         .filter_map(|d| d.job.as_ref())
         .find(|j| j.user != me);
     if let Some(j) = other.filter(|_| me != "root") {
-        return Err(Failure::own(format!(
-            "output of job {} is for {} and operators only: `queue log` shows it to those",
-            j.id,
-            printable(&j.user)
-        )));
+        return Err(private(j.id, &j.user));
     }
     for d in &details {
         if let Some(why) = waits(d) {

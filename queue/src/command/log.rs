@@ -4,13 +4,14 @@ use super::output::follow::{Follow, Options, ends, gone};
 use super::output::show::{Head, Lines, Screen};
 use super::output::source::{Source, Told};
 use super::view::json as encode;
+use super::{batch, follow};
 use crate::leader;
 use crate::messages::{Failure, write_all};
 use crate::place::Daemon;
 use crate::verbs::inner::Tail;
 use crate::verbs::log::Log;
 use libqueue::job;
-use libqueue::wire::job::{Output, Selection, job_reply, query};
+use libqueue::wire::job::{IdRange, Output, Selection, job_reply, query};
 use libqueue::wire::{Empty, reply, request};
 use queue_exec::layout::Layout;
 use serde_json::json;
@@ -30,14 +31,14 @@ pub fn run(log: &Log) -> Result<u8, Failure> {
     };
     let here = here()?;
     if log.follow {
-        return follow(log, which, here);
+        return as_it_comes(log, which, here);
     }
     let outputs = match leader::reply(query::Kind::Outputs(which))? {
         job_reply::Kind::Outputs(o) => o.outputs,
         _ => return Err(leader::strange()),
     };
     if outputs.is_empty() {
-        return Err(unknown());
+        return Err(nothing(&log.ids));
     }
     if log.json {
         let all: Vec<_> = outputs.iter().map(as_json).collect();
@@ -58,10 +59,13 @@ pub fn run(log: &Log) -> Result<u8, Failure> {
     Ok(super::outcome(shown, failed))
 }
 
-fn unknown() -> Failure {
-    Failure::own(
-        "there are no such jobs: `queue jobs --ended` lists those of the last hour, `queue history` all",
-    )
+/// Why there is no output: the jobs are somebody else's, or there are none.
+fn nothing(ids: &[IdRange]) -> Failure {
+    let there = batch::show::fetch(ids.to_vec()).unwrap_or_default();
+    match there.jobs.iter().find_map(|d| d.job.as_ref()) {
+        Some(j) => follow::private(j.id, &j.user),
+        None => follow::unknown_all(ids),
+    }
 }
 
 /// Name of this host.
@@ -73,7 +77,8 @@ pub(super) fn here() -> Result<String, Failure> {
     }
 }
 
-fn follow(log: &Log, which: Selection, here: String) -> Result<u8, Failure> {
+/// Shows it while it is written.
+fn as_it_comes(log: &Log, which: Selection, here: String) -> Result<u8, Failure> {
     // Tasks have numbers unless only one was asked for.
     let one = match log.ids[..] {
         [id] => id.from == id.to && id.tasks.is_none_or(|t| t.from == t.to),
@@ -83,6 +88,7 @@ fn follow(log: &Log, which: Selection, here: String) -> Result<u8, Failure> {
         [id] if one && id.tasks.is_none() => is_array(&which)?,
         _ => false,
     };
+    let ids = which.ids.clone();
     let mut follow = Follow::new(
         Options {
             which,
@@ -99,7 +105,7 @@ fn follow(log: &Log, which: Selection, here: String) -> Result<u8, Failure> {
     );
     follow.run(
         |_| None,
-        |_, over| if over.nothing { Err(unknown()) } else { Ok(0) },
+        |_, over| if over.nothing { Err(nothing(&ids)) } else { Ok(0) },
     )
 }
 

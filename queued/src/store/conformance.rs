@@ -604,6 +604,41 @@ fn details_of_jobs_in_memory_and_not() {
 }
 
 #[test]
+fn what_is_no_array_has_no_tasks() {
+    on_each("no array", |s| {
+        past(s);
+        let alice = asker("alice", false);
+        let one = || IdRange {
+            tasks: Some(TaskRange {
+                from: 5,
+                to: 5,
+                step: 1,
+            }),
+            ..ids(2, 2)[0]
+        };
+        let details = Read::Details {
+            found: Vec::new(),
+            ids: vec![one()],
+        };
+        assert!(matches!(ask(s, &alice, details), job_reply::Kind::Details(d) if d.jobs.is_empty()));
+        let outputs = Read::Outputs {
+            found: Vec::new(),
+            ids: vec![one()],
+        };
+        assert!(matches!(ask(s, &alice, outputs), job_reply::Kind::Outputs(o) if o.outputs.is_empty()));
+        let nothing = Over {
+            nothing: true,
+            ..Over::default()
+        };
+        let over = Read::Over {
+            over: nothing.clone(),
+            ids: vec![one()],
+        };
+        assert_eq!(ask(s, &alice, over), job_reply::Kind::Over(nothing));
+    });
+}
+
+#[test]
 fn outputs_are_where_they_were_brought() {
     on_each("outputs", |s| {
         past(s);
@@ -643,6 +678,22 @@ fn outputs_are_where_they_were_brought() {
         assert_eq!((&all[1].host[..], all[1].spooled), ("h1", false));
         assert_eq!(all[1].path, b"/home/alice/queue-3.out");
         assert_eq!(all[1].outcome.as_ref().unwrap().head, b"first words\n");
+        let details = |user| {
+            let read = Read::Details {
+                found: Vec::new(),
+                ids: ids(3, 3),
+            };
+            match ask(s, &asker(user, false), read) {
+                job_reply::Kind::Details(d) => d.jobs[0].attempts[0].outcome.clone().unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let shown = details("alice");
+        assert_eq!(
+            (&shown.output[..], shown.spooled),
+            (&b"/home/alice/queue-3.out"[..], false)
+        );
+        assert!(details("carol").output.is_empty());
     });
 }
 

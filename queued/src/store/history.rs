@@ -254,12 +254,15 @@ fn details(
         if d.home.is_empty() {
             d.home = home(source, id)?;
         }
+        bring(source, id, &mut d)?;
         all.jobs.push(d);
     }
     for range in ids {
         source.jobs(range.from, range.to, &mut |j| {
-            let tasks = range.tasks.filter(|_| j.plan.array.is_some());
-            let numbers: Vec<u32> = match tasks {
+            if !may_have(range, &j) {
+                return Ok(true);
+            }
+            let numbers: Vec<u32> = match range.tasks {
                 Some(t) => (t.from..=t.to)
                     .step_by(t.step.max(1) as usize)
                     .take(DETAILS)
@@ -321,6 +324,7 @@ fn detail(source: &dyn Source, who: &Asker, j: &JobRow, task: u32) -> Result<Opt
     if private {
         d.run = decoded(source, j.id)?;
     }
+    bring(source, j.id, &mut d)?;
     Ok(Some(d))
 }
 
@@ -338,6 +342,9 @@ fn outputs(
         .collect();
     for range in ids {
         source.jobs(range.from, range.to, &mut |j| {
+            if !may_have(range, &j) {
+                return Ok(true);
+            }
             if !private(who, &j.owner) {
                 return Ok(true);
             }
@@ -404,6 +411,23 @@ fn outputs(
     Ok(Outputs { outputs: all })
 }
 
+/// Has the attempts whose output was brought home say where it is now.
+fn bring(source: &dyn Source, id: u64, d: &mut Detail) -> Result<(), StoreError> {
+    let Some(run) = &d.run else { return Ok(()) };
+    for (delivery, why) in source.homes(id)? {
+        if delivery.from.is_empty() || why.as_deref() != Some("") {
+            continue;
+        }
+        let there = d.attempts.iter_mut().filter(|t| t.host == delivery.from);
+        for o in there.filter_map(|t| t.outcome.as_mut()).filter(|o| o.spooled) {
+            o.spooled = false;
+            o.output = moved(&run.cwd, &o.output);
+            o.error = moved(&run.cwd, &o.error);
+        }
+    }
+    Ok(())
+}
+
 /// A file of a spool, where it was brought to.
 fn moved(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     match path.rsplit(|b| *b == b'/').next() {
@@ -412,12 +436,20 @@ fn moved(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What is no array has no tasks: whoever names one means another job.
+fn may_have(range: &IdRange, j: &JobRow) -> bool {
+    range.tasks.is_none() || j.plan.array.is_some()
+}
+
 /// Completes the end of a wait.
 fn end(source: &dyn Source, who: &Asker, mut over: Over, ids: &[IdRange]) -> Result<Over, StoreError> {
     let mut by: BTreeMap<i32, u64> = over.counts.iter().map(|c| (c.state, c.number)).collect();
     let mut seen = BTreeSet::new();
     for range in ids {
         source.jobs(range.from, range.to, &mut |j| {
+            if !may_have(range, &j) {
+                return Ok(true);
+            }
             if !seen.insert((j.id, range.tasks)) || !filter::ended(j.state) {
                 return Ok(true);
             }

@@ -69,17 +69,13 @@ pub fn mine(which: Selection) -> Result<Selection, Failure> {
 /// Which of these are not among those that there are (job and task), each as one types it.
 pub fn missing(ids: &[IdRange], there: impl Iterator<Item = (u64, u32)> + Clone) -> Vec<String> {
     let is_in = |r: &IdRange, (id, task): (u64, u32)| {
-        let tasks = r.tasks.as_ref().filter(|_| task > 0);
-        (r.from..=r.to).contains(&id) && tasks.is_none_or(|t| (t.from..=t.to.max(t.from)).contains(&task))
-    };
-    let typed = |r: &IdRange| match &r.tasks {
-        Some(t) if t.to > t.from => format!("{}.{}-{}", r.from, t.from, t.to),
-        Some(t) => job::name(r.from, t.from),
-        None if r.to > r.from => format!("{}-{}", r.from, r.to),
-        None => r.from.to_string(),
+        (r.from..=r.to).contains(&id)
+            && r.tasks
+                .as_ref()
+                .is_none_or(|t| (t.from..=t.to.max(t.from)).contains(&task))
     };
     let gone = |r: &&IdRange| !there.clone().any(|j| is_in(r, j));
-    ids.iter().filter(gone).map(typed).collect()
+    ids.iter().filter(gone).map(job::typed).collect()
 }
 
 /// What is shown as a job's result or the reason for its state.
@@ -128,6 +124,7 @@ mod tests {
             ("2", "2"),
             ("4-9", "4-9"),
             ("3.5", "3.5"),
+            ("1.5", "1.5"),
             ("3.5-9", "3.5-9"),
             ("1,7", "7"),
         ] {

@@ -2,13 +2,14 @@
 //! reached for a while, we ask again.
 
 use super::{json, list};
+use crate::command::follow;
 use crate::command::view::json as encode;
 use crate::leader;
 use crate::messages::{Failure, printable, say, write_all};
 use crate::sys;
 use libqueue::job;
 use libqueue::wire::ErrorCode;
-use libqueue::wire::job::{Count, Over, Progress, Selection, State, Wait, job_reply, query};
+use libqueue::wire::job::{Count, Job, Over, Progress, Selection, State, Wait, job_reply, query};
 use nix::unistd::isatty;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -54,9 +55,8 @@ pub fn run(wait: Wait, quiet: bool, as_json: bool) -> Result<u8, Failure> {
         return Ok(0);
     }
     if over.nothing {
-        return Err(Failure::own(
-            "there are no such jobs: `queue jobs --ended` lists those of the last hour, `queue history` all",
-        ));
+        let ids = wait.which.map(|w| w.ids).unwrap_or_default();
+        return Err(follow::unknown_all(&ids));
     }
     if as_json {
         let bad: Vec<_> = over.bad.iter().map(json::job).collect();
@@ -66,26 +66,28 @@ pub fn run(wait: Wait, quiet: bool, as_json: bool) -> Result<u8, Failure> {
         write_all(1, encode(&value, false)?.as_bytes());
     } else if !quiet {
         for j in &over.bad {
-            let name = if j.name.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", printable(&j.name))
-            };
-            say(
-                &format!(
-                    "{}{name} {}: {}",
-                    job::name(j.id, j.task),
-                    job::state_name(j.state()),
-                    super::reason(j)
-                ),
-                false,
-            );
+            say(&bad(j), false);
         }
         if over.bad.len() >= 20 {
             say(&format!("in all: {}", list::counts(&over.counts)), false);
         }
     }
     Ok(u8::try_from(over.code).unwrap_or(libqueue::exit::FAILED))
+}
+
+/// That a job did not end well, and how.
+pub fn bad(j: &Job) -> String {
+    let name = if j.name.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", printable(&j.name))
+    };
+    format!(
+        "{}{name} {}: {}",
+        job::name(j.id, j.task),
+        job::state_name(j.state()),
+        super::reason(j)
+    )
 }
 
 /// Waits through restarts of the leader, and tells of progress.
@@ -221,6 +223,25 @@ fn bar(counts: &[Count]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_it_failed() {
+        use libqueue::wire::job::{Cause, Outcome};
+        let mut j = Job {
+            id: 12,
+            task: 2,
+            state: State::Failed as i32,
+            outcome: Some(Outcome {
+                cause: Cause::Exited as i32,
+                code: Some(3),
+                ..Outcome::default()
+            }),
+            ..Job::default()
+        };
+        assert_eq!(bad(&j), "12.2 failed: exit 3");
+        j.name = "a\x1b".into();
+        assert_eq!(bad(&j), "12.2 (a\\x1b) failed: exit 3");
+    }
 
     #[test]
     fn the_bar_tells_what_is_over() {

@@ -10,7 +10,8 @@ use crate::engine::jobs::types::Asker;
 use crate::engine::types::AskId;
 use crate::store::Op;
 use libqueue::wire::job::{
-    Act, Acted, Cause, Change, Deed, IdRange, Key, KillAttempt, Outcome, Restart, State, down, job_reply,
+    Act, Acted, Cause, Change, Deed, IdRange, Key, KillAttempt, Outcome, Restart, Selection, State, down,
+    job_reply,
 };
 
 /// Lines of an answer.
@@ -20,6 +21,14 @@ const SIGSTOP: u32 = 19;
 const SIGCONT: u32 = 18;
 
 type Said = Result<String, String>;
+
+/// What is said of numbers that no job has.
+fn absent_text(range: &IdRange) -> String {
+    format!(
+        "there is no job {}: `queue jobs` lists them",
+        libqueue::job::typed(range)
+    )
+}
 
 /// What is asked besides which jobs.
 struct Wish<'a> {
@@ -40,6 +49,17 @@ impl Leader {
             act: &act,
         };
         let mut acted = Acted::default();
+        // Only numbers: what is not found has no such task. A job that is no array has none.
+        let numbers = Selection {
+            ids: which.ids.clone(),
+            ..Selection::default()
+        };
+        for range in which.ids.iter().filter(|r| r.tasks.is_some()) {
+            let gone = found.jobs.iter().all(|p| p.job != range.from) && self.job(range.from).is_some();
+            if gone && which == numbers && acted.failed.len() < LINES {
+                acted.failed.push(absent_text(range));
+            }
+        }
         for range in &found.rest {
             self.not_here(*range, who, deed, found.jobs.is_empty(), &mut acted, out);
         }
@@ -116,12 +136,7 @@ impl Leader {
         let absent = single && self.over.state(range.from).is_none();
         if (absent || (nothing && acted.failed.is_empty() && acted.number == 0)) && acted.failed.len() < LINES
         {
-            let name = if single {
-                range.from.to_string()
-            } else {
-                format!("{}-{}", range.from, range.to)
-            };
-            acted.failed.push(format!("{name}: there is no such job"));
+            acted.failed.push(absent_text(&range));
         }
     }
 

@@ -99,7 +99,11 @@ impl Leader {
     /// What of a job is meant.
     fn part(&self, job: &Job, ranges: &[TaskRange], which: &Selection, how: How) -> Part {
         let whole = |r: &TaskRange| r.from == 0 && r.to == u32::MAX;
-        let all = !job.tasks.is_array() || ranges.iter().any(whole);
+        let all = ranges.iter().any(whole);
+        // What is no array has no tasks: whoever names one means another job.
+        if !all && !job.tasks.is_array() {
+            return Part::Tasks(Vec::new());
+        }
         let free = which.states.is_empty() && which.host.is_empty();
         if all && free {
             return Part::Whole;

@@ -19,6 +19,15 @@ struct Reasons {
     remedies: Vec<String>,
 }
 
+/// There is no job of that number.
+fn unknown(which: &Selection) -> String {
+    let name = which
+        .ids
+        .first()
+        .map_or_else(|| "of that name".to_owned(), libqueue::job::typed);
+    format!("there is no job {name}: `queue jobs` lists them")
+}
+
 impl Leader {
     /// Explains the first job, or task, that is meant.
     pub(super) fn explain(
@@ -40,7 +49,7 @@ impl Leader {
                     let state = self.over.state(r.from).map_or("over", state_name);
                     format!("job {} has ended ({state}): queue show {0}", r.from)
                 }
-                None => "there is no such job: queue jobs lists them, queue history what has ended".into(),
+                None => unknown(which),
             };
             return refuse(ask, ErrorCode::BadRequest, text, out);
         };
@@ -125,10 +134,17 @@ impl Leader {
                      (or --may-double)"
                 ),
             ),
-            Stage::Buried => (
-                format!("it has failed too often{}", ended()),
-                format!("queue retry {name}"),
-            ),
+            Stage::Buried => {
+                let times = match extra.map_or(0, |e| e.failures) {
+                    0 | 1 => String::new(),
+                    n => format!(" after {n} failures"),
+                };
+                // As `queue show` has it: what cannot be started is buried at once.
+                (
+                    format!("it is buried{times}{}", ended()),
+                    format!("queue retry {name} runs it again, once what made it fail is mended"),
+                )
+            }
             s => {
                 let what = state_name(s.state(false));
                 (

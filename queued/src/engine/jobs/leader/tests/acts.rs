@@ -195,7 +195,23 @@ fn by_range_filter_group_and_only_ones_own() {
     };
     assert_eq!(w.act_as("alice", all.clone()).number, 2);
     assert_eq!(w.act_as("root", all).number, 1);
-    assert!(w.does(Deed::Kill, 99).contains("no such job"));
+    assert!(w.does(Deed::Kill, 99).contains("there is no job 99: "));
+    let task = which(&|s| {
+        s.ids = vec![IdRange {
+            from: b,
+            to: b,
+            tasks: Some(TaskRange {
+                from: 5,
+                to: 5,
+                step: 1,
+            }),
+        }]
+    });
+    let acted = w.act(Deed::Kill, task);
+    assert_eq!(
+        acted.failed,
+        [format!("there is no job {b}.5: `queue jobs` lists them")]
+    );
     assert_eq!(
         w.act(Deed::Retry, which(&|s| s.states = vec![State::Killed as i32]))
             .number,
@@ -249,7 +265,7 @@ fn delete_and_modify() {
     assert_eq!(w.sent()[0].1.lease_ms, 15 * 60_000);
     assert_eq!(w.does(Deed::Delete, id), format!("{id}: deleted"));
     assert!(w.leader.job(id).is_none());
-    assert!(w.does(Deed::Delete, id).contains("no such job"));
+    assert!(w.does(Deed::Delete, id).contains("there is no job "));
     let third = w.submit(Plan {
         hold: true,
         ..Plan::default()
