@@ -382,6 +382,8 @@ fn identities_of_the_last_day() {
         assert_eq!(l.identities.len(), 1);
         assert_eq!((&l.identities[0].0[..], l.identities[0].1), (&b"x"[..], 1));
         assert_eq!(l.jobs[0].identity, b"y");
+        let lately: Vec<u64> = l.recent.iter().map(|r| r.job.id).collect();
+        assert_eq!(lately, [1, 4], "what ended days ago is the history's");
         assert_eq!(l.over.len(), 3);
     });
 }

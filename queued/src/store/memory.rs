@@ -4,7 +4,7 @@ use super::load::DAY;
 use super::source::{Figure, Record, Source, Span, Visit, in_range};
 use super::{
     AttemptRow, DeliveryRow, JobRow, JobStore, Loaded, Op, SpoolOp, SpoolStore, Spooled, StoreError, TaskRow,
-    history,
+    history, recent,
 };
 use crate::engine::jobs::types::{Asker, Read};
 use libqueue::wire::job::{Block, JobRun, Letter, State, Submit, TaskRange, job_reply};
@@ -159,6 +159,7 @@ impl JobStore for MemoryStore {
                 .filter(|t| self.live(t.job))
                 .copied()
                 .collect(),
+            recent: recent::recent(self)?,
             attempts: self.flying.values().map(|a| (**a).clone()).collect(),
             over: self
                 .over_rows()

@@ -16,6 +16,7 @@ mod load;
 pub(crate) mod memory;
 mod open;
 pub(crate) mod reader;
+mod recent;
 mod rows;
 mod schema;
 mod select;
@@ -185,6 +186,30 @@ pub(crate) struct DeliveryRow {
     pub tries: u32,
 }
 
+/// How the last attempt of a task ended.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct LastEnd {
+    /// Which.
+    pub key: Key,
+    /// Where it was.
+    pub host: String,
+    /// When, in milliseconds since the epoch.
+    pub ended_ms: u64,
+    /// How, without the ends of its output.
+    pub outcome: Outcome,
+}
+
+/// A job that ended a short time ago.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Recent {
+    /// Its row.
+    pub job: JobRow,
+    /// Its tasks that are not as submitted, by number.
+    pub tasks: Vec<TaskRow>,
+    /// How the last attempts of its tasks ended, by number.
+    pub ends: Vec<LastEnd>,
+}
+
 /// Everything that the leader starts from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Loaded {
@@ -200,6 +225,8 @@ pub(crate) struct Loaded {
     pub tasks: Vec<TaskRow>,
     /// Attempts that have not ended.
     pub attempts: Vec<AttemptRow>,
+    /// Jobs that ended in the last hour, the first to end first; of very many only the latest.
+    pub recent: Vec<Recent>,
     /// Final states of jobs that are over: number, [`State`]; 0: it was deleted.
     pub over: Vec<(u64, u8)>,
     /// Jobs that ended in the last day and have an identity: it, number, when.

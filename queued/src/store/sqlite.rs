@@ -2,7 +2,8 @@
 
 use super::rows::{EntriesBytes, Rest, flags};
 use super::{
-    AttemptRow, JobRow, JobStore, Loaded, Op, StoreError, TaskRow, error, history, load, open, schema, select,
+    AttemptRow, JobRow, JobStore, Loaded, Op, StoreError, TaskRow, error, history, load, open, recent,
+    schema, select,
 };
 use crate::engine::jobs::types::{Asker, Read};
 use libqueue::wire::job::{JobRun, Key, Outcome, Submit, job_reply};
@@ -83,7 +84,9 @@ impl SqliteStore {
 
 impl JobStore for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
-        load::load(&mut self.db.conn).map_err(|e| self.failed("load", &e))
+        let mut loaded = load::load(&mut self.db.conn).map_err(|e| self.failed("load", &e))?;
+        loaded.recent = recent::recent(&select::Rows::new(&self.db.conn, &self.db.path))?;
+        Ok(loaded)
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {

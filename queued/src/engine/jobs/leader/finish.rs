@@ -161,6 +161,12 @@ impl Leader {
             }
         }
         self.forget_child(&job);
+        self.keep_ended(job, state);
+    }
+
+    /// Keeps a job that is over in memory for a while, as the last one that ended.
+    pub(super) fn keep_ended(&mut self, job: Job, state: State) {
+        let id = job.row.id;
         let which = usize::from(state != State::Done);
         self.ended_order[which].push_back(id);
         self.ended_weight[which] += weight(&job);

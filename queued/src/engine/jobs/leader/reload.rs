@@ -1,10 +1,11 @@
 //! A new leader takes over what the store has. Attempts that have not ended are taken to be on their hosts until
 //! those say otherwise, or are lost; leases are taken to have been extended a moment ago.
 
-use super::table::{DELETED, Gate, Live, Phase, Stage};
+use super::table::{DELETED, Fate, Gate, Job, Live, Phase, Stage};
 use super::{Leader, LeaderEffect, Timer};
 use crate::engine::jobs::post::Post;
-use crate::store::{AttemptRow, Loaded, TaskRow};
+use crate::engine::jobs::types::Clock;
+use crate::store::{AttemptRow, Loaded, Recent, TaskRow};
 use libqueue::wire::job::{Key, State};
 
 /// Most of a pause that can be left after a start: the longest there is.
@@ -48,6 +49,9 @@ impl Leader {
             self.judge_past(id, out);
             self.look_over(id, out);
         }
+        for recent in loaded.recent {
+            self.reload_ended(recent);
+        }
         self.changes.clear();
         self.timer(self.clock.boot + 3_600_000, Timer::Prune);
     }
@@ -57,32 +61,57 @@ impl Leader {
         let Some(job) = self.jobs.get_mut(&row.job) else {
             return;
         };
-        let Some(index) = job.tasks.index(row.task) else {
+        let Some((index, stage, pause)) = put(job, row, clock) else {
             return;
         };
-        let pause = row.not_before_ms.saturating_sub(clock.wall).min(PAUSE_MAX);
-        let stage = match State::try_from(row.state).unwrap_or(State::Waiting) {
-            State::Done => Stage::Done,
-            State::Failed => Stage::Failed,
-            State::Killed => Stage::Killed,
-            State::Buried => Stage::Buried,
-            _ if row.held => Stage::Held,
-            _ if pause > 0 => Stage::Back,
-            _ => Stage::Again,
-        };
-        let plain = stage == Stage::Done && job.tasks.is_array();
-        if !plain && (row.attempt > 0 || row.failures > 0 || pause > 0) {
-            let extra = job.tasks.extra_mut(index);
-            extra.attempt = row.attempt;
-            extra.failures = row.failures;
-            extra.not_before_ms = row.not_before_ms;
-            extra.due = clock.boot + pause;
-        }
-        job.tasks.set(index, stage);
         if stage == Stage::Back {
             self.timer(clock.boot + pause, Timer::Back(row.job, index));
         }
         self.tally(row.job);
+    }
+
+    /// A job that ended a short time ago is remembered as if it had ended here.
+    fn reload_ended(&mut self, recent: Recent) {
+        let mut row = recent.job;
+        let state = State::try_from(row.state).unwrap_or_default();
+        // What it waited for has happened, or does not matter any more.
+        row.after.clear();
+        let mut job = Job::new(row, self.next_order);
+        for task in &recent.tasks {
+            put(&mut job, task, self.clock);
+        }
+        for end in recent.ends {
+            let Some(index) = job.tasks.index(end.key.task) else {
+                continue;
+            };
+            // Of a task of an array that is done nothing more is kept.
+            if job.tasks.is_array() && job.tasks.stage(index) == Stage::Done {
+                continue;
+            }
+            job.tasks.extra_mut(index).fate = Some(Box::new(Fate {
+                outcome: end.outcome,
+                host: end.host,
+                ended_ms: end.ended_ms,
+            }));
+        }
+        // Of what never ran the end of the job says it for all its tasks.
+        let whole = match state {
+            State::Killed => Some(Stage::Killed),
+            State::Failed => Some(Stage::Failed),
+            _ => None,
+        };
+        if let Some(stage) = whole.filter(|_| recent.tasks.is_empty()) {
+            for index in 0..job.tasks.len() {
+                job.tasks.set(index, stage);
+            }
+        }
+        // Where not all is known only the history tells of it.
+        if !job.tasks.all_over() || self.job(job.row.id).is_some() {
+            return;
+        }
+        self.next_order += 1;
+        job.ended = Some(state);
+        self.keep_ended(job, state);
     }
 
     fn reload_attempt(&mut self, row: AttemptRow) {
@@ -151,4 +180,29 @@ impl Leader {
         self.take_units(key.job);
         self.tally(key.job);
     }
+}
+
+/// Puts a task where its row has it: its index, how far it is, and how long its pause goes on.
+fn put(job: &mut Job, row: &TaskRow, clock: Clock) -> Option<(u32, Stage, u64)> {
+    let index = job.tasks.index(row.task)?;
+    let pause = row.not_before_ms.saturating_sub(clock.wall).min(PAUSE_MAX);
+    let stage = match State::try_from(row.state).unwrap_or(State::Waiting) {
+        State::Done => Stage::Done,
+        State::Failed => Stage::Failed,
+        State::Killed => Stage::Killed,
+        State::Buried => Stage::Buried,
+        _ if row.held => Stage::Held,
+        _ if pause > 0 => Stage::Back,
+        _ => Stage::Again,
+    };
+    let plain = stage == Stage::Done && job.tasks.is_array();
+    if !plain && (row.attempt > 0 || row.failures > 0 || pause > 0) {
+        let extra = job.tasks.extra_mut(index);
+        extra.attempt = row.attempt;
+        extra.failures = row.failures;
+        extra.not_before_ms = row.not_before_ms;
+        extra.due = clock.boot + pause;
+    }
+    job.tasks.set(index, stage);
+    Some((index, stage, pause))
 }

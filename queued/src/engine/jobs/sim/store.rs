@@ -43,6 +43,8 @@ impl Disk {
             jobs: self.jobs.values().filter(|j| j.state == 0).cloned().collect(),
             tasks: self.tasks.values().filter(|t| live(&t.job)).copied().collect(),
             attempts: self.attempts.values().cloned().collect(),
+            // This one keeps nothing of how attempts ended.
+            recent: Vec::new(),
             over: ended
                 .clone()
                 .map(|j| (j.id, j.state as u8))

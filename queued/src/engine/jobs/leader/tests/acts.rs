@@ -299,3 +299,36 @@ fn what_needs_something_else_now_is_asked_back() {
     w.end(key(id, 0, 1), caused(Cause::NotStarted));
     assert_eq!(w.sent()[0].1.need.as_ref().unwrap().cores, 3);
 }
+
+#[test]
+fn who_begins_knows_what_ended_lately() {
+    let mut w = World::with(&[("h1", 1)]);
+    let failed = w.submit(Plan::default());
+    w.end(key(failed, 0, 1), exited(4));
+    let never = w.submit(Plan {
+        host: "h9".into(),
+        ..Plan::default()
+    });
+    assert!(w.does(Deed::Kill, never).contains("killed"));
+    w.restart();
+    w.host("h1", 1);
+    w.link("h1", Vec::new());
+    let job = w.leader.job(failed).unwrap();
+    let fate = job.tasks.extra(0).and_then(|e| e.fate.as_ref()).unwrap();
+    assert_eq!((fate.outcome.code, &fate.host[..]), (Some(4), "h1"));
+    assert_eq!(
+        (job.tasks.stage(0), job.ended),
+        (Stage::Failed, Some(State::Failed))
+    );
+    assert_eq!(w.leader.job(never).unwrap().tasks.stage(0), Stage::Killed);
+    assert!(w.does(Deed::Retry, failed).contains("to be run again"));
+    assert!(w.sent().iter().any(|(_, a)| a.key == Some(key(failed, 0, 2))));
+    w.end(key(failed, 0, 2), exited(0));
+    w.clock.wall += 2 * 3_600_000;
+    let late = w.submit(Plan::default());
+    w.end(key(late, 0, 1), exited(0));
+    w.restart();
+    assert!(w.leader.job(failed).is_none() && w.leader.job(never).is_none());
+    assert_eq!(w.leader.job(late).unwrap().ended, Some(State::Done));
+    assert!(w.does(Deed::Retry, failed).contains("ended long ago"));
+}
