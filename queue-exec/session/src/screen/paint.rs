@@ -7,7 +7,8 @@ use vt100::Parser;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whom {
     /// A terminal that showed something else until now: what is on it goes up, and what left the screen here
-    /// before goes there as well.
+    /// before goes there as well. If a program fills the screen and nothing has left it, what is on the terminal
+    /// stays, and is there again when the program is over.
     Newcomer,
     /// One that shows this session, or did until something was written over it.
     Same,
@@ -55,9 +56,13 @@ fn paint(p: &mut Parser<Modes>, whom: Whom, out: &mut String) {
     let (rows, _) = p.screen().size();
     let alternate = p.screen().alternate_screen();
     if whom == Whom::Same {
+        // The other screen comes first: it keeps where the cursor is, and what follows moves that.
+        *out += if alternate { "\x1b[?1049h" } else { "\x1b[?1049l" };
         // A soft reset: colours, region, origin, insertion, keypad. Not every terminal knows it.
         *out += "\x1b[!p\x1b[?6l\x1b[r";
-        *out += if alternate { "\x1b[?1049h" } else { "\x1b[?1049l" };
+    } else if alternate && p.screen().scrollback_len() == 0 {
+        below(p, out);
+        *out += "\x1b[m\x1b[?1049h";
     } else {
         let mut main = copy(p);
         if alternate {
@@ -103,6 +108,37 @@ fn place(s: &vt100::Screen, top: u16) -> String {
     }
     let line = (row + 2).saturating_sub(top).max(1);
     format!("\x1b[{line};{}H\x1b[m{}", col + 1, last.unwrap_or_default())
+}
+
+/// The main screen of a program that is on the other one, below what is on the terminal, which stays: it is there
+/// again when the program is over, as if it had been started here.
+fn below(p: &Parser<Modes>, out: &mut String) {
+    let mut main = copy(p);
+    main.process(b"\x1b[?47l");
+    let s = main.screen();
+    let (row, col) = s.cursor_position();
+    let lines: Vec<String> = s.rows_formatted(0, s.size().1.get()).collect();
+    let texts = s.rows(0, s.size().1.get());
+    let last = texts
+        .enumerate()
+        .filter(|(_, t)| !t.is_empty())
+        .map(|(n, _)| n)
+        .last();
+    let last = last.unwrap_or(0).max(row.into());
+    *out += "\x1b[m\x1b[J";
+    for (n, line) in lines.iter().take(last + 1).enumerate() {
+        if n > 0 {
+            *out += "\x1b[m\r\n";
+        }
+        *out += line;
+    }
+    *out += "\r";
+    if last > row.into() {
+        *out += &format!("\x1b[{}A", last - usize::from(row));
+    }
+    if col > 0 {
+        *out += &format!("\x1b[{col}C");
+    }
 }
 
 /// The lines that have left the screen at the top.

@@ -50,6 +50,9 @@ const SCENES: [(&str, &str); 12] = [
     ("keys", "\x1b[>1u\x1b[>5u\x1b[<u\x1b[?1004h\x1b[?7l\x1b[4h"),
 ];
 
+/// What is on a newcomer's screen.
+const BEFORE: &[u8] = b"$ make\r\ndone\r\n$ queue attach s1\r\n";
+
 #[test]
 fn a_newcomer_sees_the_same() {
     for (what, scene) in SCENES {
@@ -58,7 +61,7 @@ fn a_newcomer_sees_the_same() {
             s.feed(scene.as_bytes());
             let mut theirs = terminal(24, 80);
             if whom == Whom::Newcomer {
-                theirs.process(b"$ queue attach s1\r\n");
+                theirs.process(BEFORE);
             } else {
                 // It saw everything, and then something else.
                 theirs.process(&Lines::default().translate(scene.as_bytes().to_vec()));
@@ -66,6 +69,10 @@ fn a_newcomer_sees_the_same() {
             }
             theirs.process(&s.paint(whom));
             let mut wanted = terminal(24, 80);
+            if whom == Whom::Newcomer && scene.contains("1049h") {
+                // What was on the newcomer's screen stays above.
+                wanted.process(BEFORE);
+            }
             wanted.process(&Lines::default().translate(scene.as_bytes().to_vec()));
             assert_same(what, &wanted, &theirs);
             // And goes on the same.
@@ -89,6 +96,32 @@ fn a_newcomer_sees_the_same() {
             assert!(!y.alternate_screen() && !y.hide_cursor(), "{what}");
             assert!(theirs.callbacks().leave().is_empty(), "{what}");
         }
+    }
+}
+
+/// A program that fills the screen ends on a terminal that went back to the first screen in between, or came later.
+#[test]
+fn the_first_screen_is_there_again() {
+    for (whom, direct) in [
+        (Whom::Same, false),
+        (Whom::Newcomer, false),
+        (Whom::Newcomer, true),
+    ] {
+        let first = if direct { "" } else { "a\r\nb\r\n$ vim" };
+        let mut s = Screen::new(24, 80);
+        s.feed(format!("{first}\x1b[?1049h\x1b[1;23r\x1b[Htext\x1b[24;1H:q").as_bytes());
+        let mut theirs = terminal(24, 80);
+        theirs.process(BEFORE);
+        theirs.process(&s.paint(whom));
+        assert_eq!(theirs.screen().contents(), s.text());
+        theirs.process(b"\x1b[r\x1b[?1049l");
+        let wanted = match whom {
+            Whom::Same => ("$ make\ndone\n$ queue attach s1".to_owned(), (3, 0)),
+            Whom::Newcomer if direct => ("$ make\ndone\n$ queue attach s1".to_owned(), (3, 0)),
+            Whom::Newcomer => ("$ make\ndone\n$ queue attach s1\na\nb\n$ vim".to_owned(), (5, 5)),
+        };
+        let shown = theirs.screen();
+        assert_eq!((shown.contents(), shown.cursor_position()), wanted, "{whom:?}");
     }
 }
 
