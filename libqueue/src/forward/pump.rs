@@ -56,6 +56,7 @@ pub struct Pump {
     buf: Vec<u8>,
     /// Something was told by `receive` that `turn` has to look after.
     touched: bool,
+    unreached: Option<(Service, Errno)>,
 }
 
 impl Pump {
@@ -72,6 +73,7 @@ impl Pump {
             admit: |_, _| true,
             buf: Vec::new(),
             touched: false,
+            unreached: None,
         })
     }
 
@@ -165,6 +167,11 @@ impl Pump {
         self.touched = true;
     }
 
+    /// A socket of [`adopt`](Self::adopt) that could not be connected since this was last asked, and why.
+    pub fn unreached(&mut self) -> Option<(Service, Errno)> {
+        self.unreached.take()
+    }
+
     /// Moves bytes as far as they go, and says what is to be watched next. `may_send`: whether the peer's connection
     /// takes more. To be called before each poll; does nothing if nothing is ready.
     pub fn turn(&mut self, may_send: bool, ready: bool) {
@@ -254,7 +261,10 @@ impl Pump {
             match connected(&end.sock) {
                 Ok(true) => end.connecting = false,
                 Ok(false) => return,
-                Err(e) => return self.refuse(id, &[], e.desc()),
+                Err(e) => {
+                    self.unreached = self.table.service(id).map(|s| (s, e));
+                    return self.refuse(id, &[], e.desc());
+                }
             }
         }
         let mut result = Ok(());

@@ -17,6 +17,7 @@ use display::Display;
 use libqueue::forward::Side;
 use libqueue::forward::pump::Pump;
 use libqueue::wire::{self, Service, to_session};
+use nix::errno::Errno;
 use setup::Verdict;
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -36,6 +37,8 @@ pub struct Wanted {
 #[derive(Debug)]
 struct X11 {
     display: Display,
+    /// Its name, as the user has it.
+    name: String,
     /// What programs there have to show.
     fake: Vec<u8>,
     /// What the display wants to see; empty: it asks only who we are.
@@ -114,7 +117,12 @@ impl Wanted {
             return None;
         }
         match Pump::new(Side::Front) {
-            Ok(pump) => Some(Forwarding { wanted: self, pump }),
+            Ok(pump) => Some(Forwarding {
+                wanted: self,
+                pump,
+                told: [false; 2],
+                trouble: None,
+            }),
             Err(e) => {
                 say(&format!("nothing is forwarded: {e}"), false);
                 None
@@ -154,6 +162,7 @@ impl X11 {
         sys::random(&mut fake).map_err(|e| format!("no random numbers: {e}"))?;
         Ok(Self {
             display,
+            name: shown,
             fake,
             cookie,
         })
@@ -165,6 +174,9 @@ impl X11 {
 pub struct Forwarding {
     wanted: Wanted,
     pump: Pump,
+    /// The user knows that our display, and our agent, cannot be connected to.
+    told: [bool; 2],
+    trouble: Option<String>,
 }
 
 impl Forwarding {
@@ -182,7 +194,7 @@ impl Forwarding {
                 Service::Agent => match &self.wanted.agent {
                     Some(path) => {
                         let made = display::unix(path);
-                        self.join(id, made, Vec::new(), 0);
+                        self.join(id, service, made, Vec::new(), 0);
                     }
                     None => self.pump.refuse(id, &[], "the agent is not forwarded (-A)"),
                 },
@@ -202,22 +214,55 @@ impl Forwarding {
             Verdict::More => {}
             Verdict::Right { used, instead } => {
                 let made = x11.display.connect();
-                self.join(id, made, instead, used);
+                self.join(id, Service::X11, made, instead, used);
             }
             Verdict::Wrong { answer, why } => self.pump.refuse(id, &answer, why),
         }
     }
 
-    fn join(&mut self, id: u32, made: nix::Result<OwnedFd>, first: Vec<u8>, used: usize) {
+    fn join(&mut self, id: u32, service: Service, made: nix::Result<OwnedFd>, first: Vec<u8>, used: usize) {
         match made {
             Ok(sock) => self.pump.adopt(id, sock, first, used),
-            Err(e) => self.pump.refuse(id, &[], e.desc()),
+            Err(e) => {
+                self.pump.refuse(id, &[], e.desc());
+                self.unreached(service, e);
+            }
         }
+    }
+
+    /// Ours cannot be connected to: programs there only see a connection that ends, so it is told here, once.
+    fn unreached(&mut self, service: Service, e: Errno) {
+        let (known, text) = match (service, &self.wanted.x11, &self.wanted.agent) {
+            (Service::X11, Some(x), _) => (
+                &mut self.told[0],
+                format!("-X: cannot connect to the display {} here: {}", x.name, e.desc()),
+            ),
+            (Service::Agent, _, Some(path)) => (
+                &mut self.told[1],
+                format!(
+                    "-A: cannot connect to the agent {} here: {}",
+                    path.display(),
+                    e.desc()
+                ),
+            ),
+            _ => return,
+        };
+        if !std::mem::replace(known, true) {
+            self.trouble = Some(text);
+        }
+    }
+
+    /// What the user has to know, once.
+    pub fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
     }
 
     /// Moves bytes. `may_send`: the session's connection takes more; `ready`: the poll said so.
     pub fn turn(&mut self, may_send: bool, ready: bool) {
         self.pump.turn(may_send, ready);
+        if let Some((service, e)) = self.pump.unreached() {
+            self.unreached(service, e);
+        }
     }
 
     /// What is to be said to the session.

@@ -20,5 +20,10 @@ impl Relay {
         while let Some(kind) = self.forwarding.as_mut().and_then(|f| f.outgoing()) {
             self.control(kind);
         }
+        if let Some(text) = self.forwarding.as_mut().and_then(|f| f.trouble()) {
+            self.post(&text);
+            // A program that fills the screen is shown whole again at the next key.
+            self.helped |= std::mem::take(&mut self.spoiled);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::escape::{self, Action, Escape};
 use super::{End, HANGUP, Leave, PLENTY, ROUNDS, Relay, Role, TYPED_MAX, notice};
 use crate::input::Got;
-use crate::messages::Failure;
+use crate::messages::{Failure, write_all};
 use crate::signals::{self, Received};
 use crate::{sys, terminal};
 use libqueue::stream::{Channel, WINDOW};
@@ -152,13 +152,22 @@ impl Relay {
             Action::Suspend => self.suspend(),
             Action::Help => {
                 let char = self.escape.as_ref().and_then(Escape::char);
-                for line in escape::help(char.unwrap_or(escape::DEFAULT)) {
-                    self.say(&line);
-                }
-                // A program that fills the screen is shown again at the next key.
-                self.helped = std::mem::take(&mut self.spoiled);
+                self.help(&escape::help(char.unwrap_or(escape::DEFAULT)));
             }
         }
+    }
+
+    /// Says what escapes there are. A program that fills the screen is shown again at the next key.
+    fn help(&mut self, lines: &[String]) {
+        let columns = self.size.map_or(80, |s| s.cols as usize);
+        match self.paintable() {
+            Some(rows) => {
+                write_all(2, notice::panel(lines, rows, columns).as_bytes());
+                self.helped = true;
+            }
+            None => lines.iter().for_each(|l| self.say(l)),
+        }
+        self.helped |= std::mem::take(&mut self.spoiled);
     }
 
     /// The command is to end, and we do not wait for that.

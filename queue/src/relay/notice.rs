@@ -28,12 +28,22 @@ pub(super) fn silent(host: &str, exit: Exit) -> String {
 /// Bytes that show a text in the last line of a screen of so many rows, the other way round, and leave the cursor and
 /// its looks as they are (`DECSC`, origin mode off, `CUP`, `SGR 7`, `EL`, `DECRC`).
 pub(super) fn status(text: &str, rows: u32, columns: usize) -> String {
-    // The last column stays free: a terminal may scroll there.
-    let line = cut(
-        &format!(" queue: {text} "),
-        Some(columns.saturating_sub(1).max(20)),
-    );
-    format!("\x1b7\x1b[?6l\x1b[{rows};1H\x1b[0;7m{line}\x1b[m\x1b[K\x1b8")
+    panel(&[text], rows, columns)
+}
+
+/// The same with some lines, of which as many are shown as there is room for.
+pub(super) fn panel(lines: &[impl AsRef<str>], rows: u32, columns: usize) -> String {
+    let mut out = String::from("\x1b7\x1b[?6l");
+    let first = u64::from(rows) + 1 - u64::from(rows).min(lines.len() as u64);
+    for (row, text) in (first..=rows.into()).zip(lines) {
+        // The last column stays free: a terminal may scroll there.
+        let line = cut(
+            &format!(" queue: {} ", text.as_ref()),
+            Some(columns.saturating_sub(1).max(20)),
+        );
+        out += &format!("\x1b[{row};1H\x1b[0;7m{line}\x1b[m\x1b[K");
+    }
+    out + "\x1b8"
 }
 
 /// Bytes that empty that line.
@@ -87,6 +97,11 @@ mod tests {
             "\x1b7\x1b[?6l\x1b[24;1H\x1b[0;7m queue: h2 does not answer \x1b[m\x1b[K\x1b8"
         );
         assert!(status(&"x".repeat(200), 24, 30).contains(&format!("{}...\x1b[m", "x".repeat(18))));
+        assert_eq!(
+            panel(&["a", "b", "c"], 2, 80),
+            "\x1b7\x1b[?6l\x1b[1;1H\x1b[0;7m queue: a \x1b[m\x1b[K\x1b[2;1H\x1b[0;7m queue: b \x1b[m\x1b[K\x1b8"
+        );
+        assert!(panel(&["a", "b"], 24, 80).starts_with("\x1b7\x1b[?6l\x1b[23;1H"));
         assert!(no_status(24).contains("\x1b[24;1H"));
         let told = |by: &str, taken| {
             let d = Detached {

@@ -234,7 +234,7 @@ impl Relay {
     }
 
     /// How many lines a screen has whose last one can be painted over.
-    fn paintable(&self) -> Option<u32> {
+    pub(super) fn paintable(&self) -> Option<u32> {
         let full = self.pty && self.tty[1] && self.tty[2] && self.screen.is_full();
         self.size.map(|s| s.rows).filter(|rows| full && *rows > 1)
     }
