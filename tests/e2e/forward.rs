@@ -205,6 +205,15 @@ fn off_unless_asked_for(c: &Cluster) -> Result<()> {
         out.text() == "ran" && out.error().contains("somewhere.example is not in /etc/hosts"),
         "{out:?}"
     );
+    // A display that is not there is told once, when it is wanted.
+    for name in [":7", "localhost:7"] {
+        let line = "xdpyinfo 2>/dev/null; xdpyinfo 2>/dev/null";
+        let out = queue(c, &["-X", "-h", "h2", "--", "sh", "-c", line])
+            .env("DISPLAY", name)
+            .run()?;
+        let told = format!("queue: -X: cannot connect to the display {name} here: ");
+        ensure!(out.error().matches(&told).count() == 1, "{out:?}");
+    }
     Ok(())
 }
 
