@@ -115,11 +115,12 @@ fn an_editor_moves_to_another_host(c: &Cluster) -> Result<()> {
     home.line("queue detach")?;
     desk.wait_text("alice@h3 detached")
         .with_context(|| format!("at home: {}", home.screen().unwrap_or_default()))?;
-    home.line(&format!("clear; queue attach {id}"))?;
+    home.line(&format!("clear; echo st\"\"ays; queue attach {id}"))?;
     home.wait_text("not written yet")?;
     home.press("Escape")?;
     home.line(":q!")?;
-    home.wait_for(LIMIT, |s| asks(s, "@3>"))?;
+    // What was here before is here again.
+    home.wait_for(LIMIT, |s| s.contains("stays") && asks(s, "@3>"))?;
     home.line("echo code $?")?;
     home.wait_text("code 0")?;
     let out = queue(c, &["attach", &id]).run()?;
