@@ -75,7 +75,10 @@ pub(crate) fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let front = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     front.set_nodelay(true).unwrap();
-    (front, listener.accept().unwrap().0)
+    let back = listener.accept().unwrap().0;
+    // As queued, which goes on listening: as long as nobody does, nobody is given up.
+    std::mem::forget(listener);
+    (front, back)
 }
 
 /// Passes a further connection to a session, as the monitor does; gives the client's end.
