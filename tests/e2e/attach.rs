@@ -273,7 +273,7 @@ fn a_job_is_followed(c: &Cluster) -> Result<()> {
     ensure!(
         out.status == Status::Exit(3)
             && out.text() == "first\nlast"
-            && out.error() == format!("queue: {id} failed: exit 3"),
+            && out.error() == format!("queue: {id} (sh) failed: exit 3"),
         "{out:?}"
     );
     c.host(1).sh("rm /srv/shared/attach-go").ok()?;

@@ -704,7 +704,7 @@ fn what_was_typed_wrong(c: &Cluster) -> Result<()> {
         (&["-b", "-d", "no-such-class", "--", "true"], "no-such-class"),
         (&["-b", "-h", "h9", "--", "true"], "h9"),
         (&["-b", "--mail", "often", "--", "true"], "often"),
-        (&["wait", "999999"], "no such"),
+        (&["wait", "999999"], "there is no job 999999"),
         (&["log", "999999"], "there is no job 999999"),
         (&["show", "999999"], "999999"),
         (&["kill", "999999"], "999999"),

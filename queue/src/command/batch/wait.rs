@@ -14,6 +14,8 @@ use nix::unistd::isatty;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// A leader that is asked for the first time may take so long to begin.
+const STARTING: Duration = Duration::from_secs(10);
 /// Between two tries to reach the leader.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The user is told after so long without a leader.
@@ -27,8 +29,10 @@ const BAR: usize = 30;
 pub enum Turn {
     /// All that was waited for has happened.
     Over(Over),
-    /// It broke, or the leader is not ready: ask again.
+    /// It broke: ask again.
     Broken(Failure),
+    /// The leader is not ready, as it is just starting: likewise.
+    NotReady(Failure),
 }
 
 /// Waits; the exit code is theirs.
@@ -98,6 +102,7 @@ pub fn until_over(wait: &Wait, mut tell: impl FnMut(&Progress)) -> Result<Over, 
     let mut pause = AGAIN.0;
     let mut away: Option<(Instant, bool)> = None;
     let mut reached = false;
+    let begun = Instant::now();
     loop {
         let turn = match leader::ask(query::Kind::Wait(wait.clone())) {
             Ok(mut answers) => {
@@ -113,7 +118,8 @@ pub fn until_over(wait: &Wait, mut tell: impl FnMut(&Progress)) -> Result<Over, 
         match turn {
             Turn::Over(over) => return Ok(over),
             Turn::Broken(e) if !reached => return Err(e),
-            Turn::Broken(e) => {
+            Turn::NotReady(e) if !reached && begun.elapsed() >= STARTING => return Err(e),
+            Turn::Broken(e) | Turn::NotReady(e) => {
                 let (since, told) = away.get_or_insert((Instant::now(), false));
                 if since.elapsed() >= TOLD_AFTER && !std::mem::replace(told, true) {
                     say(&format!("{}; waiting for it", e.text), false);
@@ -153,7 +159,7 @@ fn listen(answers: &mut leader::Answers, mut tell: impl FnMut(&Progress)) -> Res
             Ok(Some(job_reply::Kind::Progress(p))) => tell(&p),
             Ok(Some(job_reply::Kind::Over(over))) => return Ok(Turn::Over(over)),
             Ok(Some(job_reply::Kind::Error(e))) if e.code() == ErrorCode::NotReady => {
-                return Ok(Turn::Broken(Failure::own(printable(&e.text))));
+                return Ok(Turn::NotReady(Failure::own(printable(&e.text))));
             }
             Ok(Some(job_reply::Kind::Error(e))) => return Err(Failure::own(printable(&e.text))),
             Ok(Some(_)) => {}
