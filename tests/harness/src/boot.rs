@@ -37,7 +37,7 @@ impl Machine<'_> {
         let d = self.dir();
         for t in DISK {
             fs::create_dir_all(d.join("up").join(t))?;
-            fs::create_dir_all(d.join("work").join(t))?;
+            fs::create_dir_all(d.join("moving").join(t))?;
         }
         let mode = |p: &Path, m| fs::set_permissions(p, fs::Permissions::from_mode(m));
         mode(&d.join("up/root"), 0o700)?;

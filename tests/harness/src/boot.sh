@@ -10,7 +10,7 @@ read -r pid rest </proc/self/stat
 mount -n --make-rprivate /
 for t in etc var root home srv; do
 	[ -d "/$t" ] || continue
-	mount -n -t overlay -o "lowerdir=/$t,upperdir=$D/up/$t,workdir=$D/work/$t" overlay "/$t"
+	mount -n -t overlay -o "lowerdir=/$t,upperdir=$D/up/$t,workdir=$D/moving/$t" overlay "/$t"
 done
 if [ -n "$HOMES" ]; then mount -n --bind "$HOMES" /home; fi
 if [ -d /srv ]; then
