@@ -35,6 +35,8 @@ const AT_ONCE: usize = 256;
 const SLEEP_MS: u64 = 10_000;
 /// Pauses before a store that failed is loaded anew.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// What comes while a store is being opened waits so long for it: a disk may be slow.
+const EARLY: Duration = Duration::from_secs(10);
 /// A store that works for so long is well again.
 const WELL: Duration = Duration::from_secs(60);
 
@@ -89,6 +91,11 @@ impl<E, O, F, D: Desk<O>> Side<E, O, F, D> {
         self.retry = Some(Instant::now() + pause);
         self.pause = (pause * 2).min(RETRY.1);
         pause
+    }
+
+    /// It is being opened: it is not known yet whether it will work.
+    fn is_opening(&self) -> bool {
+        self.engine.is_none() && self.retry.is_none()
     }
 
     /// Hands over what is to be written.
@@ -166,6 +173,8 @@ pub(super) struct Task {
     /// The agent was started, and the leader is to be here.
     begun: bool,
     leads: bool,
+    /// What came while the store that it needs was being opened, and until when it waits for that.
+    early: VecDeque<(Instant, Input)>,
     /// Who waits for the stores to be open.
     ready: Vec<oneshot::Sender<()>>,
 }
@@ -221,6 +230,7 @@ impl Task {
             inputs: Vec::new(),
             begun: false,
             leads: false,
+            early: VecDeque::new(),
             ready: Vec::new(),
         }
     }
@@ -242,9 +252,10 @@ impl Task {
             for input in some.drain(..) {
                 match input {
                     Input::Stop(tx) => last = Some(tx),
-                    input => self.input(input).await,
+                    input => self.input(input, false).await,
                 }
             }
+            self.early().await;
             self.tick();
             self.settle().await;
             if let Some(tx) = last {
@@ -278,7 +289,8 @@ impl Task {
         ];
         let engine = wakes.into_iter().flatten().min();
         let ms = engine.map_or(SLEEP_MS, |at| at.saturating_sub(now).clamp(1, SLEEP_MS));
-        let retries = [self.agent.retry, self.leader.retry, self.couple_at];
+        let early = self.early.front().map(|(until, _)| *until);
+        let retries = [self.agent.retry, self.leader.retry, self.couple_at, early];
         let retry = retries.into_iter().flatten().min();
         let left = retry.map(|at| at.saturating_duration_since(Instant::now()));
         left.map_or(Duration::from_millis(ms), |l| l.min(Duration::from_millis(ms)))
@@ -393,9 +405,14 @@ impl Task {
         self.tell_agent(AgentInput::Heard(link, message));
     }
 
-    async fn input(&mut self, input: Input) {
+    /// Takes what happened; `late`: it has waited long enough for a store.
+    async fn input(&mut self, input: Input, late: bool) {
         match input {
             Input::Submit(submit, permit, tx) => {
+                if self.agent.is_opening() && !late {
+                    self.wait_for_store(Input::Submit(submit, permit, tx));
+                    return;
+                }
                 if self.agent.engine.is_none() {
                     let text = format!("{} takes no jobs: {}", self.host, self.agent.why);
                     let _ = tx.send(Err(not_ready(text)));
@@ -406,6 +423,10 @@ impl Task {
                 self.tell_agent(AgentInput::Submit { ask, submit });
             }
             Input::Ask { ask, who, query, tx } => {
+                if self.leads && self.leader.is_opening() && !late {
+                    self.wait_for_store(Input::Ask { ask, who, query, tx });
+                    return;
+                }
                 if self.leader.engine.is_none() {
                     let text = format!("the leader on {} is not ready: {}", self.host, self.leader.why);
                     let _ = tx.try_send(JobReply {
@@ -420,6 +441,9 @@ impl Task {
             Input::Gone(ask) => {
                 if self.asks.remove(&ask).is_some() {
                     self.tell_leader(LeaderInput::Gone(ask));
+                } else {
+                    let his = |i: &Input| matches!(i, Input::Ask { ask: a, .. } if *a == ask);
+                    self.early.retain(|(_, i)| !his(i));
                 }
             }
             Input::Linked(link, outbox) => {
@@ -469,6 +493,26 @@ impl Task {
             Input::Ready(tx) => self.ready.push(tx),
             // Taken out before.
             Input::Stop(_) => {}
+        }
+    }
+
+    fn wait_for_store(&mut self, input: Input) {
+        self.early.push_back((Instant::now() + EARLY, input));
+    }
+
+    /// Takes again what waited for a store, as soon as one of them is open, or failed, or has taken too long.
+    async fn early(&mut self) {
+        let now = Instant::now();
+        for (until, input) in std::mem::take(&mut self.early) {
+            let opening = match &input {
+                Input::Submit(..) => self.agent.is_opening(),
+                _ => self.leads && self.leader.is_opening(),
+            };
+            if opening && now < until {
+                self.early.push_back((until, input));
+            } else {
+                self.input(input, true).await;
+            }
         }
     }
 

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The leader has so long to take a submission before it is written down here.
 const PATIENCE: u64 = 1000;
+/// Who needs a number of the leader's, as this host has none left, waits so long for it: he cannot be helped otherwise,
+/// and a leader that has just been started may be slow.
+const NUMBER: u64 = 10_000;
 /// So many numbers are written down as given at once.
 const AHEAD: u64 = 64;
 /// Of what waits here, so many are under way to the leader at once.
@@ -155,11 +158,10 @@ impl Agent {
     ) {
         match self.submissions.number(out) {
             Some(id) => self.submit_as(clock, id, ask, submit, out),
-            None if self.link.is_some() => {
-                let until = clock.boot + PATIENCE;
+            None => {
+                let until = clock.boot + NUMBER;
                 self.submissions.numberless.push_back((until, ask, submit));
             }
-            None => out.push(AgentEffect::Answer(ask, Err(self.no_numbers()))),
         }
         self.want_numbers(out);
     }

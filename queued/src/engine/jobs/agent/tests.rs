@@ -272,10 +272,30 @@ fn without_an_answer_it_is_kept_here_and_sent_until_the_leader_has_it() {
 }
 
 #[test]
-fn without_a_leader_it_is_kept_at_once_if_there_are_numbers() {
+fn without_a_leader_and_numbers_it_waits_for_both() {
     let mut b = Bench::new(Spooled::default());
-    let out = b.submit(10);
+    assert_eq!(b.submit(10), []);
+    let out = b.pass(9999);
+    assert_eq!(out, []);
+    let out = b.pass(1);
     assert!(matches!(&out[..], [AgentEffect::Answer(10, Err(e))] if e.code == ErrorCode::NotReady as i32));
+    // The leader comes in time.
+    b.submit(11);
+    b.pass(9000);
+    let out = b.linked(1);
+    assert!(
+        out.iter()
+            .any(|e| matches!(e, AgentEffect::Send(1, up::Kind::WantBlock(_)))),
+        "{out:?}"
+    );
+    let out = b.hears(1, down::Kind::Block(Block { from: 1, to: 101 }));
+    assert_eq!(submitted(&out), [1], "{out:?}");
+    let out = b.hears(1, accepted(1, false));
+    assert!(matches!(&out[..], [AgentEffect::Answer(11, Ok(s))] if s.id == 1));
+}
+
+#[test]
+fn without_a_leader_it_is_kept_at_once_if_there_are_numbers() {
     let mut b = Bench::new(Spooled {
         block: Some(Block { from: 70, to: 80 }),
         submits: vec![Submit {
@@ -325,7 +345,7 @@ fn numbers_are_asked_for_in_time_and_never_given_twice() {
     let mut b = Bench::new(Spooled::default());
     b.linked(1);
     b.submit(10);
-    assert!(matches!(&b.pass(1000)[..], [AgentEffect::Answer(10, Err(_))]));
+    assert!(matches!(&b.pass(10_000)[..], [AgentEffect::Answer(10, Err(_))]));
 }
 
 #[test]
