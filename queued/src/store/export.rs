@@ -3,17 +3,21 @@
 
 use super::{StoreError, error, schema};
 use libqueue::wire::job::{Over, job_reply};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// Bytes of one answer.
 const CHUNK: usize = 1 << 20;
 
-/// How often a copy of a busy store is begun.
-const TRIES: u32 = 5;
+/// How often a copy of a busy store is begun, and the first pause before the next time; each later one is twice as long.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The tables that go along: what the views are made of.
 const TABLES: [&str; 3] = ["job", "task", "attempt"];
@@ -47,12 +51,13 @@ pub(super) fn export(path: &Path, reply: &mut dyn FnMut(job_reply::Kind)) -> Res
     Ok(())
 }
 
-/// A copy with all in it. A store on a disk that has much to do may be busy for longer than one wait.
+/// A copy with all in it. SQLite may call a store on a disk that has much to do busy, and that without waiting.
 fn filled(path: &Path) -> Result<Temporary, StoreError> {
     let mut tries = 0;
     loop {
         let copy = Temporary(name(path)?);
-        let e = match fill(path, &copy.0) {
+        let mut step = "";
+        let e = match fill(path, &copy.0, &mut step) {
             Ok(()) => return Ok(copy),
             Err(e) => e,
         };
@@ -60,7 +65,9 @@ fn filled(path: &Path) -> Result<Temporary, StoreError> {
         if tries == TRIES || e.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
             return Err(error::sqlite(&copy.0, "write", &e));
         }
-        tracing::info!("the store is busy, its export begins anew: {e}");
+        let code = e.sqlite_error().map_or(0, |e| e.extended_code);
+        tracing::warn!("an export of the store could not {step}: {e} (SQLite's code {code}); it begins anew");
+        thread::sleep(PAUSE * 2_u32.pow(tries - 1));
     }
 }
 
@@ -92,11 +99,27 @@ fn clear(name: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn fill(path: &Path, copy: &Path) -> rusqlite::Result<()> {
-    let mut conn = Connection::open(copy)?;
+/// The name of a database that is opened with the usual locks (`SQLite`'s "URI Filenames").
+fn locked(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for b in path.as_os_str().as_bytes() {
+        match b {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*b)),
+            b => uri.push_str(&format!("%{b:02x}")),
+        }
+    }
+    uri + "?vfs=unix"
+}
+
+fn fill(path: &Path, copy: &Path, step: &mut &'static str) -> rusqlite::Result<()> {
+    *step = "open the copy";
+    // Nobody else has the copy: it needs no locks.
+    let mut conn = Connection::open_with_flags_and_vfs(copy, OpenFlags::default(), c"unix-none")?;
     conn.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-    conn.execute("ATTACH ?1 AS store", [path.to_string_lossy()])?;
+    *step = "open the store";
+    conn.execute("ATTACH ?1 AS store", [locked(path)])?;
     let tx = conn.transaction()?;
+    *step = "copy a table";
     for table in TABLES {
         let sql: String = tx.query_row(
             "SELECT sql FROM store.sqlite_schema WHERE type = 'table' AND name = ?1",
@@ -106,9 +129,21 @@ fn fill(path: &Path, copy: &Path) -> rusqlite::Result<()> {
         tx.execute_batch(&sql)?;
         tx.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM store.{table};"))?;
     }
+    *step = "finish the copy";
     // The plan may have more in it than a script should know.
     tx.execute_batch("UPDATE main.job SET rest = x'', identity = NULL;")?;
     schema::views(&tx)?;
     tx.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_names() {
+        let path = Path::new("/var/lib/a b/100%?x#ü");
+        assert_eq!(locked(path), "file:/var/lib/a%20b/100%25%3fx%23%c3%bc?vfs=unix");
+    }
 }
