@@ -23,6 +23,7 @@ pub(crate) fn trials(w: &Arc<World>) -> Vec<Trial> {
         w.alone("resume::queue_is_stopped", queue_is_stopped),
         w.alone("resume::address_changes", address_changes),
         w.alone("resume::the_user_is_told", the_user_is_told),
+        w.alone("resume::frozen_session_is_named", frozen_session_is_named),
         w.alone("resume::grace_is_over", grace_is_over),
         w.alone("resume::queue_is_killed", queue_is_killed),
         w.alone("resume::escapes", escapes),
@@ -347,6 +348,51 @@ fn the_user_is_told(c: &Cluster) -> Result<()> {
     idle.press("C-d")?;
     idle.wait_for(LIMIT, |s| s.trim_end().ends_with("@>"))?;
     all_up(c, LIMIT)
+}
+
+/// The host's kernel answers, what runs there does not: as in a frozen container, or a machine out of memory.
+fn frozen_session_is_named(c: &Cluster) -> Result<()> {
+    prepare(c)?;
+    let t = on_terminal(c, "queue -h h2 -- vim -u NONE -c 'set ruler' /etc/services")?;
+    let before = t.wait_for(LIMIT, |s| s.contains("Top"))?;
+    let cat = on_terminal(c, "queue -h h2 -- sh -c 'echo re\"\"ady; cat'")?;
+    cat.wait_text("ready")?;
+    // After two seconds they have found out that the session answers such questions; nobody can see that.
+    std::thread::sleep(Duration::from_secs(3));
+    let all = named(c, 2, "queue-session");
+    let each = |signal| -> Result<()> {
+        for pid in &all {
+            kill(Pid::from_raw(*pid), signal)?;
+        }
+        Ok(())
+    };
+    each(Signal::SIGSTOP)?;
+    let frozen = Instant::now();
+    t.keys("G")?;
+    cat.line("typed meanwhile")?;
+    let told = t.wait_text("h2 does not answer; waiting, ~. to give up");
+    let noticed = frozen.elapsed();
+    let other = cat.wait_text("h2 does not answer; waiting, ~. to give up");
+    each(Signal::SIGCONT)?;
+    other?;
+    let told = told?;
+    ensure!(
+        told.lines()
+            .nth(23)
+            .is_some_and(|l| l.contains("does not answer")),
+        "{told}"
+    );
+    say!("told {noticed:?} after what runs on h2 was stopped");
+    ensure!(noticed < Duration::from_secs(6), "told after {noticed:?}");
+    cat.wait_text("h2 answers again")?;
+    cat.wait_for(LIMIT, |s| s.matches("typed meanwhile").count() == 2)?;
+    let after = t.wait_for(LIMIT, |s| s.contains("Bot") && !s.contains("answer"))?;
+    ensure!(after != before, "{after}");
+    t.line(":q")?;
+    t.wait_text("@>")?;
+    cat.press("C-d")?;
+    cat.wait_for(LIMIT, |s| s.trim_end().ends_with("@>"))?;
+    Ok(())
 }
 
 fn grace_is_over(c: &Cluster) -> Result<()> {

@@ -77,7 +77,7 @@ pub enum Service {
 #[derive(Clone, PartialEq, Message)]
 pub struct ToSession {
     /// The message.
-    #[prost(oneof = "to_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<to_session::Kind>,
 }
 
@@ -109,6 +109,9 @@ pub mod to_session {
         /// About a forwarded connection.
         #[prost(message, tag = "7")]
         Forward(super::Forward),
+        /// Say that you are there: `Pong`. An older session does not.
+        #[prost(message, tag = "8")]
+        Ping(super::Empty),
     }
 }
 
@@ -116,7 +119,7 @@ pub mod to_session {
 #[derive(Clone, PartialEq, Message)]
 pub struct FromSession {
     /// The message.
-    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "from_session::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: Option<from_session::Kind>,
 }
 
@@ -157,6 +160,9 @@ pub mod from_session {
         /// About a forwarded connection.
         #[prost(message, tag = "10")]
         Forward(super::Forward),
+        /// The answer to a `Ping`.
+        #[prost(message, tag = "11")]
+        Pong(super::Empty),
     }
 }
 
@@ -206,6 +212,9 @@ pub struct Attached {
     /// Signal that has stopped the command; 0: it runs.
     #[prost(uint32, tag = "5")]
     pub stopped: u32,
+    /// As in [`Started`].
+    #[prost(uint32, tag = "6")]
+    pub grace: u32,
 }
 
 /// Why nothing was run.

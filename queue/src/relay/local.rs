@@ -45,7 +45,10 @@ impl Relay {
             // Sent by the loop, once for all: the other end is woken up less often.
             match sent {
                 Ok(n) if n >= PLENTY => {}
-                Ok(_) => return,
+                Ok(_) => {
+                    self.pulse.said(Instant::now());
+                    return;
+                }
                 Err(_) => self.send_failed = true,
             }
         }
@@ -106,6 +109,7 @@ impl Relay {
         match self.link.send(Channel::Stdin, &self.typed) {
             Ok(n) => {
                 self.typed.drain(..n);
+                self.pulse.said(Instant::now());
             }
             Err(_) => {
                 // It has them, and fails once more when it writes.
@@ -141,7 +145,7 @@ impl Relay {
             Action::GiveUp | Action::Detach if self.role == Role::Watch => self.leave_watching(),
             Action::GiveUp => self.give_up(),
             Action::Detach => {
-                if self.is_silent() {
+                if self.is_silent() || self.pulse.is_frozen() {
                     self.post(&format!(
                         "{} does not answer: it is told as soon as it does",
                         self.host
@@ -172,8 +176,9 @@ impl Relay {
 
     /// The command is to end, and we do not wait for that.
     fn give_up(&mut self) {
-        let answers = !self.is_silent();
-        if answers {
+        let silent = self.is_silent();
+        let answers = !silent && !self.pulse.is_frozen();
+        if !silent {
             self.control(to_session::Kind::Hangup(Empty {}));
             let _ = self.link.send_goodbye();
             self.flush();
@@ -210,6 +215,7 @@ impl Relay {
         }
         let message = ToSession { kind: Some(kind) }.encode_to_vec();
         self.send_failed |= self.link.send_control(&message).is_err();
+        self.pulse.said(Instant::now());
     }
 
     /// A signal for us. `Some`: nothing is left to forward it to, and it ends us.

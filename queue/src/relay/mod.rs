@@ -8,6 +8,7 @@ mod forward;
 mod local;
 mod notice;
 mod outage;
+mod pulse;
 mod receive;
 mod resume;
 mod retry;
@@ -30,6 +31,7 @@ use libqueue::stream::Channel;
 use libqueue::wire::Winsize;
 use nix::errno::Errno;
 use nix::libc;
+use pulse::Pulse;
 use resume::Resume;
 use screen::Screen;
 use sink::Sink;
@@ -139,6 +141,7 @@ pub fn run(session: Session, setting: Setting<'_>) -> Result<End, Failure> {
         resume: None,
         looked: None,
         seen: 0,
+        pulse: Pulse::default(),
         sent: None,
         ended: None,
         failed: None,
@@ -228,6 +231,7 @@ struct Relay {
     spent: Vec<OwnedFd>,
     /// How much had come by then.
     seen: u64,
+    pulse: Pulse,
     /// When something was sent of which it is not known that it arrived.
     sent: Option<Instant>,
     ended: Option<End>,

@@ -2,6 +2,7 @@
 //! gives up.
 
 use super::notice::{self, Exit};
+use super::pulse::Beat;
 use super::resume::{News, Over};
 use super::{End, Leave, Relay, Role};
 use crate::messages::{Failure, link_reason, printable, write_all};
@@ -29,7 +30,7 @@ impl Relay {
 
     /// Whether the user knows that.
     pub(super) fn is_noticed(&self) -> bool {
-        self.resume.as_ref().is_some_and(super::Resume::is_noticed)
+        self.resume.as_ref().is_some_and(super::Resume::is_noticed) || self.pulse.is_frozen()
     }
 
     /// When [`attend`](Self::attend) is wanted, whatever comes.
@@ -46,7 +47,9 @@ impl Relay {
 
     /// How long to wait between two looks.
     fn pause(&self) -> Duration {
-        LOOK[usize::from(self.sent.is_some() || self.link.stream().has_unacknowledged())]
+        LOOK[usize::from(
+            self.pulse.is_waiting() || self.sent.is_some() || self.link.stream().has_unacknowledged(),
+        )]
     }
 
     /// Looks after the connection.
@@ -55,12 +58,16 @@ impl Relay {
             return Ok(());
         }
         let now = Instant::now();
+        if self.pulse.heard(self.link.stream().received()) {
+            self.answers(true);
+        }
         if !self.is_silent() {
             if self.looked.is_some_and(|t| now < t + self.pause()) {
                 return Ok(());
             }
             self.try_the_way(now)?;
             self.look(now)?;
+            self.feel_the_pulse(now);
         }
         let Some(resume) = &mut self.resume else {
             return Ok(());
@@ -74,12 +81,7 @@ impl Relay {
         match news {
             Ok(News::None) => {
                 if self.resume.as_mut().is_some_and(|r| r.notice(now)) {
-                    let exit = match &self.escape {
-                        Some(e) if self.keys.is_raw() => e.char().map_or(Exit::None, Exit::Escape),
-                        _ if self.tty.contains(&true) => Exit::Interrupt,
-                        _ => Exit::None,
-                    };
-                    self.post(&notice::silent(&self.host, exit));
+                    self.post_silence();
                 }
                 Ok(())
             }
@@ -149,6 +151,31 @@ impl Relay {
             None => {}
         }
         Ok(())
+    }
+
+    /// Finds out whether the session itself answers, where its host's kernel does.
+    fn feel_the_pulse(&mut self, now: Instant) {
+        if self.role == Role::Watch || self.resume.is_none() || self.is_silent() || self.send_failed {
+            return;
+        }
+        match self.pulse.feel(now) {
+            Beat::None => {}
+            Beat::Ask => {
+                self.control(to_session::Kind::Ping(Empty {}));
+                self.pulse.asked(now);
+            }
+            Beat::Frozen => self.post_silence(),
+        }
+    }
+
+    /// Tells the user that the host does not answer, and how to leave.
+    fn post_silence(&mut self) {
+        let exit = match &self.escape {
+            Some(e) if self.keys.is_raw() => e.char().map_or(Exit::None, Exit::Escape),
+            _ if self.tty.contains(&true) => Exit::Interrupt,
+            _ => Exit::None,
+        };
+        self.post(&notice::silent(&self.host, exit));
     }
 
     /// The connection is of no use any more.

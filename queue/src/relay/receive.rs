@@ -136,6 +136,7 @@ impl Relay {
             }
             from_session::Kind::Attached(a) => self.attached(&a),
             from_session::Kind::Looked(_) => {}
+            from_session::Kind::Pong(_) => self.pulse.is_known(),
             from_session::Kind::Notice(text) => {
                 self.say(&format!("{}: {text}", self.host));
                 if std::mem::take(&mut self.spoiled) {
@@ -149,6 +150,9 @@ impl Relay {
     /// We are attached: from here on the keys are the command's.
     fn attached(&mut self, a: &wire::Attached) {
         self.keys.start();
+        if let Some(r) = &mut self.resume {
+            r.set_grace(a.grace);
+        }
         // Behind the screen, which is about to come, if there is one.
         self.greet = self.watching.is_some() && self.escape.is_some();
         if a.tty.is_empty() {

@@ -721,6 +721,10 @@ impl Session {
                         to_session::Kind::Detach(_) => "detach\n".to_owned(),
                         to_session::Kind::Redraw(_) => "redraw\n".to_owned(),
                         to_session::Kind::Forward(_) => "forward\n".to_owned(),
+                        to_session::Kind::Ping(e) => {
+                            self.tell(from_session::Kind::Pong(e.clone()));
+                            continue;
+                        }
                     };
                     self.write(Channel::Stdout, text.as_bytes());
                     match kind {

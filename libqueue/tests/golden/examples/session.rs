@@ -223,6 +223,7 @@ pub(super) fn to_session_kinds() -> Vec<(&'static str, wire::ToSession)> {
         ("Detach", kind(Kind::Detach(wire::Empty {}))),
         ("Redraw", kind(Kind::Redraw(wire::Empty {}))),
         ("Forward", kind(Kind::Forward(forward_kinds().swap_remove(0).1))),
+        ("Ping", kind(Kind::Ping(wire::Empty {}))),
     ]
 }
 
@@ -241,7 +242,9 @@ pub(super) fn from_session_kinds() -> Vec<(&'static str, wire::FromSession)> {
         ("Looked", kind(Kind::Looked(looked()))),
         ("Detached", kind(Kind::Detached(detached()))),
         ("Attached", kind(Kind::Attached(attached()))),
+        ("Attached, grace", kind(Kind::Attached(attached_with_grace()))),
         ("Forward", kind(Kind::Forward(forward_kinds().swap_remove(0).1))),
+        ("Pong", kind(Kind::Pong(wire::Empty {}))),
     ]
 }
 
@@ -279,6 +282,15 @@ pub(super) fn attached() -> wire::Attached {
         program: "vim".into(),
         size: Some(winsize()),
         stopped: 765,
+        grace: 0,
+    }
+}
+
+/// [`wire::Attached`] of a host that says how long it waits.
+fn attached_with_grace() -> wire::Attached {
+    wire::Attached {
+        grace: 800,
+        ..attached()
     }
 }
 

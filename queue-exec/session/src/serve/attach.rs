@@ -186,6 +186,7 @@ impl Session {
             program: protocol::printable(&String::from_utf8_lossy(&self.program)),
             size: self.size,
             stopped: self.stopped,
+            grace: u32::try_from(self.grace.as_secs()).unwrap_or(u32::MAX),
         })
     }
 

@@ -143,6 +143,7 @@ impl Session {
             to_session::Kind::Forward(m) => self.forwarded(m),
             to_session::Kind::Detach(_) => self.detach(""),
             to_session::Kind::Redraw(_) => self.show_screen(Whom::Same),
+            to_session::Kind::Ping(e) => self.say(from_session::Kind::Pong(e)),
         }
     }
 }
