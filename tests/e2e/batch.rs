@@ -725,8 +725,13 @@ fn what_was_typed_wrong(c: &Cluster) -> Result<()> {
 fn explain_says_what_is_in_the_way(c: &Cluster) -> Result<()> {
     let d = dir(c, "explain")?;
     let id = submit(c, &d, &["--cores", "1000", "--", "true"])?;
-    let out = say(c, 1, "alice", "/", &["explain", &id])?;
-    let text = out.text();
+    // A leader that has just been started does not know the hosts yet.
+    let mut text = String::new();
+    let known = wait_until(LONG, "the leader to know what the hosts have", || {
+        text = say(c, 1, "alice", "/", &["explain", &id]).map_or_else(|e| format!("{e:#}"), |o| o.text());
+        text.contains("can ever run it")
+    });
+    known.with_context(|| text.clone())?;
     ensure!(
         ["h1", "h2", "h3"].iter().all(|h| text.contains(h)) && text.contains("cores"),
         "{text}"
@@ -734,7 +739,20 @@ fn explain_says_what_is_in_the_way(c: &Cluster) -> Result<()> {
     ensure!(text.contains("modify"), "{text}");
     let out = say(c, 1, "alice", "/", &["modify", &id, "--cores", "1"])?;
     ensure!(out.status == Status::Exit(0), "{out:?}");
-    ends_well(c, &id)
+    ends_well(c, &id)?;
+    // Whoever would wait for ever is told at once.
+    let line = "exec timeout -s INT 3 queue -w --cores 1000 -- true";
+    let out = c
+        .host(1)
+        .command(["sh", "-c", line])
+        .user("alice")
+        .dir(&d)
+        .run()?;
+    ensure!(out.error().contains("can ever run it"), "{out:?}");
+    // Nobody is told of a job that waits for a while.
+    let out = say(c, 1, "alice", &d, &["-w", "--cores", "1", "--", "true"])?;
+    ensure!(out.status == Status::Exit(0) && out.error().is_empty(), "{out:?}");
+    Ok(())
 }
 
 fn history_and_figures(c: &Cluster) -> Result<()> {

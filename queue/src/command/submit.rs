@@ -2,6 +2,7 @@
 //! number is printed, or we stay with it.
 
 use super::attached;
+use super::batch::explain::hopeless;
 use crate::forms::{Submission, Target};
 use crate::messages::{Failure, printable, say, write_all};
 use crate::relay::End;
@@ -10,6 +11,7 @@ use crate::submit::client::Client;
 use crate::submit::nonce::NonceFile;
 use crate::tee::Tee;
 use libqueue::wire::job::Submitted;
+use nix::unistd::isatty;
 use queue_exec::layout::Layout;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,6 +28,9 @@ pub fn run(submission: &Submission) -> Result<End, Failure> {
     if !submission.attached {
         let submitted = submit(&mut client, &mut built)?;
         tell(&submitted, submission.json);
+        if isatty(std::io::stderr()).unwrap_or(false) {
+            warn(&built, &submitted);
+        }
         return Ok(End::Code(0));
     }
     let tee = built.batch.tee.as_deref().map(Tee::create).transpose()?;
@@ -37,6 +42,8 @@ pub fn run(submission: &Submission) -> Result<End, Failure> {
     if submission.json {
         tell(&submitted, true);
     }
+    // Whoever stays would wait for ever.
+    warn(&built, &submitted);
     let job = attached::Job {
         id: submitted.id,
         array: built.job.plan.array.is_some(),
@@ -97,6 +104,19 @@ fn tell(submitted: &Submitted, json: bool) {
         format!("{}\n", submitted.id)
     };
     write_all(1, text.as_bytes());
+}
+
+/// Says so if no host can ever run what was submitted. That takes a question more, which only those jobs are worth that
+/// ask for something.
+fn warn(built: &Built, submitted: &Submitted) {
+    let plan = &built.job.plan;
+    let asks = !plan.host.is_empty() || plan.need.is_some();
+    if !asks || submitted.existed || !submitted.spooled.is_empty() {
+        return;
+    }
+    if let Some(why) = hopeless(submitted.id) {
+        say(&format!("job {} waits: {}", submitted.id, printable(&why)), false);
+    }
 }
 
 /// What is worth knowing beside the number.

@@ -6,7 +6,7 @@ use crate::leader;
 use crate::messages::{Failure, printable, write_all};
 use crate::table::Table;
 use libqueue::job;
-use libqueue::wire::job::{Selection, Why, job_reply, query};
+use libqueue::wire::job::{IdRange, Selection, Why, job_reply, query};
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -29,10 +29,31 @@ pub fn run(which: Selection, as_json: bool) -> Result<u8, Failure> {
     Ok(0)
 }
 
+fn ask(which: Selection) -> Result<Why, Failure> {
+    match leader::reply(query::Kind::Explain(which))? {
+        job_reply::Kind::Why(why) => Ok(why),
+        _ => Err(leader::strange()),
+    }
+}
+
+/// Why no host can ever run this job, and what would help, if that is known to be so.
+pub fn hopeless(id: u64) -> Option<String> {
+    let ids = vec![IdRange {
+        from: id,
+        to: id,
+        tasks: None,
+    }];
+    let why = ask(Selection {
+        ids,
+        ..Selection::default()
+    })
+    .ok()?;
+    let never = !why.hosts.is_empty() && why.hosts.iter().all(|h| h.never);
+    why.remedies.into_iter().next().filter(|_| never)
+}
+
 fn explain(which: Selection, as_json: bool) -> Result<(), Failure> {
-    let job_reply::Kind::Why(why) = leader::reply(query::Kind::Explain(which))? else {
-        return Err(leader::strange());
-    };
+    let why = ask(which)?;
     let text = if as_json {
         encode(&as_value(&why), false)?
     } else {
