@@ -41,6 +41,14 @@ pub fn is_asked(socket: BorrowedFd<'_>) -> bool {
     info(socket).is_some_and(|i| i.tcpi_retransmits > 0 || i.tcpi_probes > 0)
 }
 
+/// Whether the other end's kernel has acknowledged all that was written (`SIOCOUTQ`, `tcp(7)`).
+pub fn has_all(socket: BorrowedFd<'_>) -> bool {
+    let mut left: libc::c_int = 0;
+    // SAFETY: a valid pointer to what it writes.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
+    done == 0 && left == 0
+}
+
 /// Smoothed time to the other end and back; `None` if it is not known.
 pub fn round_trip(socket: BorrowedFd<'_>) -> Option<Duration> {
     let rtt = info(socket)?.tcpi_rtt;

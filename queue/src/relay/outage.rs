@@ -7,7 +7,7 @@ use super::resume::{News, Over};
 use super::{End, Leave, Relay, Role};
 use crate::messages::{Failure, link_reason, printable, write_all};
 use libqueue::link::LinkError;
-use libqueue::link::silence::{is_asked, round_trip, silence};
+use libqueue::link::silence::{has_all, is_asked, round_trip, silence};
 use libqueue::wire::{Empty, to_session};
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,8 @@ impl Relay {
         if self.role == Role::Watch || self.resume.is_none() || self.is_silent() || self.send_failed {
             return;
         }
-        match self.pulse.feel(now) {
+        let arrived = self.link.backlog() == 0 && self.link.socket().is_some_and(has_all);
+        match self.pulse.feel(now, arrived) {
             Beat::None => {}
             Beat::Ask => {
                 self.control(to_session::Kind::Ping(Empty {}));

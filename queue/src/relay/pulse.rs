@@ -9,6 +9,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// An answer that takes longer is told to the user.
 const FROZEN: Duration = Duration::from_secs(2);
 
+/// If more time than this has passed between two looks while an answer is awaited, we did not run, and it may lie here.
+const ASLEEP: Duration = Duration::from_millis(1500);
+
 /// What is known of the session's pulse.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
@@ -22,6 +25,8 @@ pub(super) struct Pulse {
     said: Option<Instant>,
     /// It was asked then, and nothing has come since.
     asked: Option<Instant>,
+    /// When it was looked at last.
+    felt: Option<Instant>,
     /// The user was told.
     frozen: bool,
 }
@@ -73,8 +78,13 @@ impl Pulse {
         self.known && !self.frozen && (self.said.is_some() || self.asked.is_some())
     }
 
-    /// What is to be done now.
-    pub(super) fn feel(&mut self, now: Instant) -> Beat {
+    /// What is to be done now. `arrived`: all that was said is known to have arrived there, so that nothing but the
+    /// session itself is waited for.
+    pub(super) fn feel(&mut self, now: Instant, arrived: bool) -> Beat {
+        let before = self.felt.replace(now);
+        if self.asked.is_some() && (!arrived || before.is_some_and(|t| now > t + ASLEEP)) {
+            self.asked = Some(now);
+        }
         let since = |t: Option<Instant>, d: Duration| t.is_some_and(|t| now >= t + d);
         if !self.tried {
             return Beat::Ask;
@@ -99,7 +109,11 @@ mod tests {
 
     fn known(t: Instant) -> Pulse {
         let mut p = Pulse::default();
-        assert_eq!(p.feel(t), Beat::Ask, "once, to know whether it answers at all");
+        assert_eq!(
+            p.feel(t, true),
+            Beat::Ask,
+            "once, to know whether it answers at all"
+        );
         p.asked(t);
         p.is_known();
         assert!(!p.heard(10));
@@ -111,17 +125,17 @@ mod tests {
         let t = Instant::now();
         let at = |s: u64| t + Duration::from_secs(s);
         let mut p = known(t);
-        assert_eq!((p.feel(at(100)), p.is_waiting()), (Beat::None, false));
+        assert_eq!((p.feel(at(100), true), p.is_waiting()), (Beat::None, false));
         p.said(at(100));
-        assert_eq!((p.feel(at(100)), p.is_waiting()), (Beat::None, true));
+        assert_eq!((p.feel(at(100), true), p.is_waiting()), (Beat::None, true));
         assert!(!p.heard(11));
-        assert_eq!(p.feel(at(102)), Beat::None, "something came");
+        assert_eq!(p.feel(at(102), true), Beat::None, "something came");
         p.said(at(102));
-        assert_eq!(p.feel(at(103)), Beat::Ask);
+        assert_eq!(p.feel(at(103), true), Beat::Ask);
         p.asked(at(103));
-        assert_eq!(p.feel(at(104)), Beat::None);
+        assert_eq!(p.feel(at(104), true), Beat::None);
         assert!(!p.heard(12));
-        assert_eq!(p.feel(at(106)), Beat::None);
+        assert_eq!(p.feel(at(106), true), Beat::None);
     }
 
     #[test]
@@ -130,14 +144,32 @@ mod tests {
         let at = |s: u64| t + Duration::from_secs(s);
         let mut p = known(t);
         p.said(t);
-        assert_eq!(p.feel(at(1)), Beat::Ask);
+        assert_eq!(p.feel(at(1), true), Beat::Ask);
         p.asked(at(1));
-        assert_eq!(p.feel(at(3)), Beat::Frozen);
+        assert_eq!(p.feel(at(2), true), Beat::None);
+        assert_eq!(p.feel(at(3), true), Beat::Frozen);
         assert!(p.is_frozen() && !p.is_waiting());
         p.said(at(4));
-        assert_eq!(p.feel(at(9)), Beat::None);
+        assert_eq!(p.feel(at(9), true), Beat::None);
         assert!(!p.heard(10), "nothing new");
         assert!(p.heard(11) && !p.is_frozen());
+    }
+
+    #[test]
+    fn time_in_which_no_answer_can_have_been_heard_does_not_count() {
+        let t = Instant::now();
+        let at = |s: u64| t + Duration::from_secs(s);
+        let mut p = known(t);
+        p.said(t);
+        assert_eq!(p.feel(at(1), true), Beat::Ask);
+        p.asked(at(1));
+        assert_eq!(p.feel(at(600), true), Beat::None, "we were stopped");
+        // A slow line: the question itself is still on its way.
+        for s in 601..660 {
+            assert_eq!(p.feel(at(s), false), Beat::None);
+        }
+        assert_eq!(p.feel(at(660), true), Beat::None);
+        assert_eq!(p.feel(at(661), true), Beat::Frozen);
     }
 
     #[test]
@@ -147,7 +179,7 @@ mod tests {
         p.asked(t);
         for s in 1..100 {
             p.said(t);
-            assert_eq!(p.feel(t + Duration::from_secs(s)), Beat::None);
+            assert_eq!(p.feel(t + Duration::from_secs(s), true), Beat::None);
         }
     }
 }
