@@ -51,7 +51,15 @@ impl Schema {
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
             // A room that is not public is a part of the whole, and gives no name to what is in it.
             let public = top.contains(&format!("pub mod {stem};"));
-            files.push((path, if public { stem + "::" } else { String::new() }));
+            let prefix = if public { stem + "::" } else { String::new() };
+            if path.is_dir() {
+                // Rooms of a room: all of them are parts of it.
+                for f in fs::read_dir(&path).expect("the source") {
+                    files.push((f.expect("a file").path(), prefix.clone()));
+                }
+            } else {
+                files.push((path, prefix));
+            }
         }
         for (path, prefix) in files {
             let text = fs::read_to_string(&path).expect("the source");
