@@ -338,10 +338,39 @@ fn chaos(c: &Cluster) -> Result<()> {
     result.with_context(|| format!("QUEUE_CHAOS_SEED={seed} QUEUE_CHAOS={}", length.as_secs()))
 }
 
+/// Jobs that wait or run.
+fn not_ended(c: &Cluster) -> Result<Vec<String>> {
+    let out = say(c, 1, "alice", "/", &["jobs", "--json"])?;
+    let all: Value = serde_json::from_slice(&out.stdout).with_context(|| format!("{out:?}"))?;
+    let jobs = all["jobs"].as_array().with_context(|| format!("{out:?}"))?;
+    let over = |j: &&Value| ["buried", "lost"].iter().any(|s| j["state"] == *s);
+    let ids = jobs.iter().filter(|j| !over(j)).filter_map(|j| j["id"].as_str());
+    Ok(ids.map(str::to_owned).collect())
+}
+
+/// What is known of jobs that should be over by now.
+fn not_over(c: &Cluster, left: &[String]) -> anyhow::Error {
+    let mut text = format!("not over: {left:?}\n");
+    for id in left.iter().take(3) {
+        let why = say(c, 1, "alice", "/", &["explain", id]);
+        text += &why.map_or_else(|e| format!("{e:#}\n"), |o| o.text());
+    }
+    text += &say(c, 1, "alice", "/", &["hosts"]).map_or_else(|e| format!("{e:#}"), |o| o.text());
+    for h in c.hosts() {
+        let log = std::fs::read_to_string(install::log(h)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
+        text += &format!("\nthe end of the log of {}:\n{last}\n", h.name());
+    }
+    anyhow::Error::msg(text)
+}
+
 fn chaos_of(c: &Cluster, length: Duration, seed: u64) -> Result<()> {
     fresh(c)?;
     let d = dir(c, "chaos")?;
     let mut dice = Dice(seed);
+    // Of earlier tests.
+    let before = not_ended(c)?;
     // A host has numbers to give away once it was asked for one.
     for k in 1..=3 {
         submit_at(c, k, &d, &["--", "true"])?;
@@ -407,19 +436,12 @@ fn chaos_of(c: &Cluster, length: Duration, seed: u64) -> Result<()> {
     let limit = Instant::now() + LONG + length;
     let mut left: Vec<String> = acknowledged.iter().cloned().collect();
     while !left.is_empty() {
-        ensure!(
-            Instant::now() < limit,
-            "not over: {:?}",
-            left.iter().map(|id| show(c, id)).collect::<Vec<_>>()
-        );
-        for state in ["buried", "failed", "killed", "lost"] {
-            say(
-                c,
-                1,
-                "alice",
-                "/",
-                &["retry", "--all", "--state", state, "--confirm-dead"],
-            )?;
+        if Instant::now() > limit {
+            return Err(not_over(c, &left));
+        }
+        // Not those of earlier tests, some of which would run for ever.
+        for id in &left {
+            say(c, 1, "alice", "/", &["retry", id, "--confirm-dead"])?;
         }
         left.retain(|id| {
             let job = show(c, id).unwrap_or_default();
@@ -442,15 +464,15 @@ fn chaos_of(c: &Cluster, length: Duration, seed: u64) -> Result<()> {
         runs += all.len();
     }
     // Some were taken although nobody could be told so: they are not to run in the tests that follow.
-    wait_until(LONG, "nothing to run any more", || {
-        let out = say(c, 1, "alice", "/", &["jobs", "--json"]);
-        let all: Value = out
-            .ok()
-            .and_then(|o| serde_json::from_slice(&o.stdout).ok())
-            .unwrap_or_default();
-        let over = |j: &Value| ["buried", "lost"].iter().any(|s| j["state"] == *s);
-        all["jobs"].as_array().is_some_and(|l| l.iter().all(over))
-    })?;
+    let mut left = Vec::new();
+    let over = wait_until(LONG, "nothing to run any more", || {
+        left = not_ended(c).unwrap_or_else(|e| vec![format!("{e:#}")]);
+        left.retain(|id| !before.contains(id));
+        left.is_empty()
+    });
+    if over.is_err() {
+        return Err(not_over(c, &left));
+    }
     let text = format!(
         "chaos: seed {seed}: {kills} faults, {} jobs acknowledged, {runs} tasks, none lost, none doubled\n",
         acknowledged.len()
