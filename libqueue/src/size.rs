@@ -36,6 +36,16 @@ pub fn show(bytes: u64) -> String {
     String::new()
 }
 
+/// Bytes for somebody who asks for no more than there are: never rounded up, `24166M` for 23.6 GiB.
+pub fn at_most(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes, 0);
+    while value >= 102_400 && unit < 5 {
+        value /= 1024;
+        unit += 1;
+    }
+    format!("{value}{}", ["B", "K", "M", "G", "T", "P"][unit])
+}
+
 /// A number with a unit, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quantity<'a> {
@@ -112,6 +122,16 @@ pub(crate) fn split(text: &str) -> Option<Quantity<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_ask_for_more_than_there_is() {
+        for bytes in [0, 1, 1023, 99_999, 102_400, 25_340_000_000, u64::MAX] {
+            let told = parse(&at_most(bytes)).unwrap();
+            assert!(told <= bytes && bytes - told <= bytes / 100, "{bytes}: {told}");
+        }
+        assert_eq!(at_most(24 << 30), "24576M");
+        assert_eq!(at_most(200 << 30), "200G");
+    }
 
     #[test]
     fn as_people_write_them() {

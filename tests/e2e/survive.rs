@@ -137,6 +137,11 @@ fn session_is_killed(c: &Cluster) -> Result<()> {
     end(c, 3, "queue-session", Signal::SIGKILL);
     let job = until(c, &id, "buried")?;
     ensure!(job.to_string().contains("session"), "{job}");
+    // Also by a leader that has just been started.
+    crash(c, 1)?;
+    let job = until(c, &id, "buried")?;
+    let why = job["result"]["text"].as_str().unwrap_or_default();
+    ensure!(why.contains("session") && job["host"] == "h3", "{job}");
     wait_until(LIMIT, "its tree to be gone", || !runs(c, 3, "sleep 78501"))?;
     // One that may be run again is.
     let line = witnessed("[ $QUEUE_ATTEMPT = 2 ] || sleep 78502");

@@ -130,7 +130,7 @@ fn note(submitted: &Submitted) {
     if !submitted.spooled.is_empty() {
         say(
             &format!(
-                "job {} waits on this host until the leader can be reached: {}",
+                "job {} waits on this host, and goes to the leader by itself as soon as that answers: {}",
                 submitted.id,
                 printable(&submitted.spooled)
             ),

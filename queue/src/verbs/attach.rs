@@ -112,7 +112,7 @@ pub fn detach(verb: &'static Verb, words: &[OsString], json: bool) -> Result<Det
     let is_job = |w: &&String| job::is_id(w) && (w.len() < 3 || w.contains(['.', '-']));
     if let Some(job) = given.words.iter().find(is_job) {
         return Err(Failure::own(format!(
-            "{job} is a batch job, to which nobody is attached: `queue attach {job}` follows it, and leaving it harms nothing"
+            "{job} is the number of a batch job, and only sessions are detached (`queue jobs` lists them): jobs run with nobody attached"
         )));
     }
     Ok(Detach {

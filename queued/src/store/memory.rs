@@ -143,6 +143,12 @@ impl MemoryStore {
 impl JobStore for MemoryStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let day = self.now.saturating_sub(DAY);
+        let tasks: Vec<TaskRow> = self
+            .tasks
+            .values()
+            .filter(|t| self.live(t.job))
+            .copied()
+            .collect();
         Ok(Loaded {
             epoch: self.epoch,
             next_id: self.next_id.max(1),
@@ -153,12 +159,8 @@ impl JobStore for MemoryStore {
                 .filter(|j| self.live(j.id))
                 .map(|j| (**j).clone())
                 .collect(),
-            tasks: self
-                .tasks
-                .values()
-                .filter(|t| self.live(t.job))
-                .copied()
-                .collect(),
+            ends: recent::ends(self, &tasks)?,
+            tasks,
             recent: recent::recent(self)?,
             attempts: self.flying.values().map(|a| (**a).clone()).collect(),
             over: self

@@ -223,6 +223,8 @@ pub(crate) struct Loaded {
     pub jobs: Vec<JobRow>,
     /// Their tasks that are not as submitted, by job and task.
     pub tasks: Vec<TaskRow>,
+    /// How the last attempts of those ended that are over; of very many only some.
+    pub ends: Vec<LastEnd>,
     /// Attempts that have not ended.
     pub attempts: Vec<AttemptRow>,
     /// Jobs that ended in the last hour, the first to end first; of very many only the latest.

@@ -1,9 +1,9 @@
 //! Jobs that ended a short time ago, for a leader that begins: it has them in memory as the one before it had. Made of
 //! rows, from whichever store; what a leader does with them is not known here.
 
-use super::source::{Source, Span};
-use super::{LastEnd, Recent, StoreError};
-use libqueue::wire::job::Outcome;
+use super::source::{Record, Source, Span};
+use super::{LastEnd, Recent, StoreError, TaskRow};
+use libqueue::wire::job::{Outcome, State, TaskRange};
 
 /// So long ago, in milliseconds.
 const HOUR: u64 = 3_600_000;
@@ -40,21 +40,45 @@ pub(super) fn recent(source: &dyn Source) -> Result<Vec<Recent>, StoreError> {
             Ok(true)
         })?;
         source.last(job.id, None, &mut |r| {
-            if let Some(outcome) = r.outcome.filter(|_| r.ended_ms != 0) {
-                ends.push(LastEnd {
-                    key: r.row.key,
-                    host: r.row.host,
-                    ended_ms: r.ended_ms,
-                    outcome: Outcome {
-                        head: Vec::new(),
-                        tail: Vec::new(),
-                        ..outcome
-                    },
-                });
-            }
+            ends.extend(end(r));
             Ok(true)
         })?;
         all.push(Recent { job, tasks, ends });
     }
     Ok(all)
+}
+
+/// How an attempt ended, if it has, without its output.
+fn end(r: Record) -> Option<LastEnd> {
+    let outcome = r.outcome.filter(|_| r.ended_ms != 0)?;
+    Some(LastEnd {
+        key: r.row.key,
+        host: r.row.host,
+        ended_ms: r.ended_ms,
+        outcome: Outcome {
+            head: Vec::new(),
+            tail: Vec::new(),
+            ..outcome
+        },
+    })
+}
+
+/// How the last attempts of tasks ended that are over although their jobs are not: those that are buried, above all.
+pub(super) fn ends(source: &dyn Source, tasks: &[TaskRow]) -> Result<Vec<LastEnd>, StoreError> {
+    let bad = [State::Buried as i32, State::Failed as i32, State::Killed as i32];
+    let mut ends = Vec::new();
+    for t in tasks.iter().filter(|t| bad.contains(&t.state)).take(JOBS) {
+        let range = TaskRange {
+            from: t.task,
+            to: t.task,
+            step: 1,
+        };
+        // Of a job that is no array the only task is number 0, which no range means.
+        let range = (t.task > 0).then_some(&range);
+        source.last(t.job, range, &mut |r| {
+            ends.extend(end(r));
+            Ok(true)
+        })?;
+    }
+    Ok(ends)
 }

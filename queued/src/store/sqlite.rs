@@ -85,7 +85,9 @@ impl SqliteStore {
 impl JobStore for SqliteStore {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let mut loaded = load::load(&mut self.db.conn).map_err(|e| self.failed("load", &e))?;
-        loaded.recent = recent::recent(&select::Rows::new(&self.db.conn, &self.db.path))?;
+        let rows = select::Rows::new(&self.db.conn, &self.db.path);
+        loaded.recent = recent::recent(&rows)?;
+        loaded.ends = recent::ends(&rows, &loaded.tasks)?;
         Ok(loaded)
     }
 

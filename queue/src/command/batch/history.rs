@@ -77,7 +77,18 @@ fn table(page: &Page, attempts: bool) -> Table {
 /// # Errors
 /// The leader refuses, or the file cannot be written; then nothing of it is left.
 pub fn export(file: &str) -> Result<u8, Failure> {
-    let failed = |e: std::io::Error| Failure::own(format!("{file}: {}", reason(&e)));
+    let failed = |e: std::io::Error| {
+        let next = match e.kind() {
+            std::io::ErrorKind::AlreadyExists => ": name another file, or remove that one",
+            _ => "",
+        };
+        Failure::own(format!("--export: {file}: {}{next}", reason(&e)))
+    };
+    if file == "-" {
+        return Err(Failure::own(
+            "--export: it writes a database, which needs a file with a name: `queue history --export jobs.db`",
+        ));
+    }
     let mut answers = leader::ask(query::Kind::Export(libqueue::wire::Empty {}))?;
     let mut out = OpenOptions::new()
         .write(true)

@@ -9,6 +9,7 @@ use crate::engine::jobs::select::Picked;
 use crate::engine::jobs::types::Asker;
 use crate::engine::types::AskId;
 use crate::store::Op;
+use libqueue::wire::Need;
 use libqueue::wire::job::{
     Act, Acted, Cause, Change, Deed, IdRange, Key, KillAttempt, Outcome, Restart, Selection, State, down,
     job_reply,
@@ -614,7 +615,8 @@ impl Leader {
             array.at_once = at_once;
         }
         if let Some(said) = &change.need {
-            plan.need = Some(need(Some(said.clone()), &class)?);
+            let said = amended(plan.need.take().unwrap_or_default(), said);
+            plan.need = Some(need(Some(said), &class)?);
         }
         if let Some(restart) = change.restart {
             if Restart::try_from(restart).is_err() {
@@ -660,5 +662,22 @@ impl Leader {
         out.push(LeaderEffect::Store(Op::Row(Box::new(job.row.clone()))));
         self.tally(id);
         self.unblocked(id, was);
+    }
+}
+
+/// A need of which something was changed: the rest stays.
+fn amended(old: Need, said: &Need) -> Need {
+    let or = |new: u64, old: u64| if new > 0 { new } else { old };
+    Need {
+        cores: if said.cores > 0 { said.cores } else { old.cores },
+        mem: or(said.mem, old.mem),
+        gpus: if said.gpus > 0 { said.gpus } else { old.gpus },
+        disk: or(said.disk, old.disk),
+        expr: if said.expr.is_empty() {
+            old.expr
+        } else {
+            said.expr.clone()
+        },
+        ..old
     }
 }

@@ -5,7 +5,7 @@ use super::table::{DELETED, Fate, Gate, Job, Live, Phase, Stage};
 use super::{Leader, LeaderEffect, Timer};
 use crate::engine::jobs::post::Post;
 use crate::engine::jobs::types::Clock;
-use crate::store::{AttemptRow, Loaded, Recent, TaskRow};
+use crate::store::{AttemptRow, LastEnd, Loaded, Recent, TaskRow};
 use libqueue::wire::job::{Key, State};
 
 /// Most of a pause that can be left after a start: the longest there is.
@@ -39,6 +39,11 @@ impl Leader {
         }
         for task in &loaded.tasks {
             self.reload_task(task);
+        }
+        for end in loaded.ends {
+            if let Some(job) = self.jobs.get_mut(&end.key.job) {
+                reload_fate(job, end);
+            }
         }
         // The highest attempt of a task is the one that counts: it comes last.
         loaded.attempts.sort_by_key(|a| a.key);
@@ -81,18 +86,7 @@ impl Leader {
             put(&mut job, task, self.clock);
         }
         for end in recent.ends {
-            let Some(index) = job.tasks.index(end.key.task) else {
-                continue;
-            };
-            // Of a task of an array that is done nothing more is kept.
-            if job.tasks.is_array() && job.tasks.stage(index) == Stage::Done {
-                continue;
-            }
-            job.tasks.extra_mut(index).fate = Some(Box::new(Fate {
-                outcome: end.outcome,
-                host: end.host,
-                ended_ms: end.ended_ms,
-            }));
+            reload_fate(&mut job, end);
         }
         // Of what never ran the end of the job says it for all its tasks.
         let whole = match state {
@@ -180,6 +174,21 @@ impl Leader {
         self.take_units(key.job);
         self.tally(key.job);
     }
+}
+
+/// How a task's last attempt ended. Of a task of an array that is done nothing more is kept.
+fn reload_fate(job: &mut Job, end: LastEnd) {
+    let Some(index) = job.tasks.index(end.key.task) else {
+        return;
+    };
+    if job.tasks.is_array() && job.tasks.stage(index) == Stage::Done {
+        return;
+    }
+    job.tasks.extra_mut(index).fate = Some(Box::new(Fate {
+        outcome: end.outcome,
+        host: end.host,
+        ended_ms: end.ended_ms,
+    }));
 }
 
 /// Puts a task where its row has it: its index, how far it is, and how long its pause goes on.

@@ -201,7 +201,7 @@ fn never(
             continue;
         }
         let (has, size) = match bytes {
-            true => (format!("{} of {what}", size::show(has)), size::show(has)),
+            true => (format!("{} of {what}", size::show(has)), size::at_most(has)),
             false => (format!("{has} {what}"), has.to_string()),
         };
         out.push(format!(
@@ -214,7 +214,8 @@ fn never(
             .find_map(|h| Some(format!("{} {}", h.name, lacks(h)?)));
         let one = one.map_or(String::new(), |t| format!(": {t}"));
         out.push(format!(
-            "{who} {pinned} can ever run it{one}; queue modify {id} asks for less"
+            "{who} {pinned} can ever run it{one}; queue modify {id} with another -R, or less of --cores, --mem, \
+             --gpus, --disk"
         ));
     }
     out.iter().map(|t| t.replace("  ", " ")).collect()

@@ -45,6 +45,7 @@ impl Disk {
             attempts: self.attempts.values().cloned().collect(),
             // This one keeps nothing of how attempts ended.
             recent: Vec::new(),
+            ends: Vec::new(),
             over: ended
                 .clone()
                 .map(|j| (j.id, j.state as u8))

@@ -298,6 +298,26 @@ fn what_needs_something_else_now_is_asked_back() {
     assert_eq!(w.told("h1"), [down::Kind::Revoke(key(id, 0, 1))]);
     w.end(key(id, 0, 1), caused(Cause::NotStarted));
     assert_eq!(w.sent()[0].1.need.as_ref().unwrap().cores, 3);
+    // What nobody spoke of stays as it is.
+    let change = Wanted {
+        need: Some(Need {
+            mem: 1 << 20,
+            expr: "mem > 0".into(),
+            ..Need::default()
+        }),
+        ..Wanted::default()
+    };
+    w.act_as(
+        "alice",
+        Act {
+            deed: Deed::Modify as i32,
+            which: Some(ids(&[id])),
+            change: Some(change),
+            ..Act::default()
+        },
+    );
+    let need = w.leader.job(id).unwrap().need();
+    assert_eq!((need.cores, need.mem, &need.expr[..]), (3, 1 << 20, "mem > 0"));
 }
 
 #[test]
