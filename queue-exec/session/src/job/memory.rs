@@ -231,8 +231,10 @@ mod tests {
 
     #[test]
     fn a_tree_is_weighed() {
+        // Not for ever, should the test fail.
         let mut child = std::process::Command::new("sh")
-            .args(["-c", "sleep 1000 & wait"])
+            .args(["-c", "sleep 30 & wait"])
+            .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
         let tree = Tree {
